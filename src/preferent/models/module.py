@@ -1,0 +1,95 @@
+"""The trainable part: a transformers sequence classifier that takes packed rows.
+
+Legend: T tokens, R sequences, W width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from preferent.models import attention
+from preferent.models.heads import family_of, head_of
+from preferent.models.packing import PackedBatch
+
+
+class RewardModule(nn.Module):
+    """Rewards for every sequence of a packed batch, through packed rows or, where those cannot be used, padded batches.
+
+    `packed` says which; `share` whether common beginnings are computed once. Both paths give the same rewards.
+    """
+
+    def __init__(self, model: Any, *, packed: bool = True) -> None:
+        super().__init__()
+        attention.register()
+        self.model = model
+        self.family = family_of(model)
+        self.packed = packed and self.family is not None and _accepts_packed_attention(model)
+        self.share = self.packed and self.family is not None and self.family.causal
+        # The head runs in fp32 whatever the backbone runs in: bf16 has steps of 0.125 near 23, which makes ties.
+        head_of(model)[1].float()
+
+    @property
+    def causal(self) -> bool:
+        return self.family is None or self.family.causal
+
+    @property
+    def position_offset(self) -> int:
+        return 0 if self.family is None else self.family.position_offset(self.model)
+
+    def use_plain(self) -> None:
+        """Leave packed rows for good."""
+        self.packed = self.share = False
+
+    def forward(self, batch: PackedBatch) -> torch.Tensor:
+        """fp32 rewards, shape (R,)."""
+        return self.forward_packed(batch) if self.packed else self.forward_plain(batch)
+
+    def forward_packed(self, batch: PackedBatch) -> torch.Tensor:
+        assert self.family is not None
+        backbone = getattr(self.model, self.model.base_model_prefix)
+        extra = {"use_cache": False} if self.family.causal else {}
+        hidden_TW = backbone(
+            input_ids=batch.input_ids_T.unsqueeze(0), position_ids=batch.position_ids_T.unsqueeze(0), layout=batch.layout, **extra
+        ).last_hidden_state[0]
+        with torch.autocast(hidden_TW.device.type, enabled=False):
+            return self.family.rewards(self.model, hidden_TW, batch).float()
+
+    def forward_plain(self, batch: PackedBatch) -> torch.Tensor:
+        """The same rewards from a right-padded batch through the model's own forward."""
+        ids_RL, mask_RL = padded(batch, self.model.config.pad_token_id)
+        if not isinstance(self.family, type(None)) and self.family.causal:
+            # The model's own pooling looks for the pad id; ours knows where each sequence ends.
+            backbone = getattr(self.model, self.model.base_model_prefix)
+            hidden_RLW = backbone(input_ids=ids_RL, attention_mask=mask_RL, use_cache=False).last_hidden_state
+            ends_R = mask_RL.sum(1) - 1
+            last_RW = hidden_RLW[torch.arange(len(ends_R), device=ends_R.device), ends_R]
+            with torch.autocast(last_RW.device.type, enabled=False):
+                return self.model.score(last_RW.float())[:, 0].float()
+        return self.model(input_ids=ids_RL, attention_mask=mask_RL).logits[:, 0].float()
+
+
+def padded(batch: PackedBatch, pad_id: int | None, *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, mask), both of shape (R, longest sequence)."""
+    device = batch.input_ids_T.device
+    longest = max(len(sequence) for sequence in batch.sequences)
+    ids_RL = torch.full((len(batch.sequences), longest), pad_id or 0, dtype=torch.long)
+    mask_RL = torch.zeros_like(ids_RL)
+    for row, sequence in enumerate(batch.sequences):
+        span = slice(longest - len(sequence), longest) if left else slice(0, len(sequence))
+        ids_RL[row, span] = torch.tensor(sequence, dtype=torch.long)
+        mask_RL[row, span] = 1
+    return ids_RL.to(device), mask_RL.to(device)
+
+
+def _accepts_packed_attention(model: Any) -> bool:
+    """Switch the model to packed attention if its attention layers go through transformers' interface."""
+    if not getattr(model, "_supports_attention_backend", False):
+        return False
+    try:
+        model.set_attn_implementation(attention.NAME)
+    except (ValueError, ImportError):
+        return False
+    return True

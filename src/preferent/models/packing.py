@@ -1,0 +1,127 @@
+"""Packed rows: many token sequences in one row without padding, shared beginnings once.
+
+A *bundle* is a list of token sequences that may share a beginning (the prompt of a group). Its first sequence lies in the row
+whole; of every other one only the tail after the common beginning follows. Positions continue from the beginning, so a tail token
+has the position it would have alone.
+
+Legend: T tokens in the row, R sequences, S segments (one per sequence).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+# A shared beginning shorter than this costs more in extra attention calls than it saves in tokens.
+MIN_SHARED = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """`length` query tokens from `start`; their keys are `prefix_length` tokens from `prefix_start`, then themselves."""
+
+    start: int
+    length: int
+    prefix_start: int = 0
+    prefix_length: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Who sees whom in a packed row: every segment sees its prefix and itself (causally or not), nothing sees anything else."""
+
+    segments: tuple[Segment, ...]
+    causal: bool
+    # Masks and index tensors are the same in every layer; they are built once per row.
+    cache: dict[object, object] = field(default_factory=dict, compare=False, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """A packed row ready for a model.
+
+    input_ids_T, position_ids_T: shape (T,). first_R, last_R: row index of each sequence's first and last token, shape (R,).
+    `sequences` keeps the token lists themselves, in order, for the plain path.
+    """
+
+    input_ids_T: torch.Tensor
+    position_ids_T: torch.Tensor
+    first_R: torch.Tensor
+    last_R: torch.Tensor
+    layout: Layout
+    sequences: tuple[tuple[int, ...], ...]
+
+    @property
+    def n_tokens(self) -> int:
+        return len(self.input_ids_T)
+
+    def to(self, device: torch.device | str) -> PackedBatch:
+        return replace(
+            self,
+            input_ids_T=self.input_ids_T.to(device),
+            position_ids_T=self.position_ids_T.to(device),
+            first_R=self.first_R.to(device),
+            last_R=self.last_R.to(device),
+            layout=Layout(self.layout.segments, self.layout.causal),
+        )
+
+
+def shared_length(sequences: Sequence[Sequence[int]]) -> int:
+    """Length of the longest common beginning that leaves every sequence at least one token of its own."""
+    if len(sequences) < 2:
+        return 0
+    limit = min(len(sequence) for sequence in sequences) - 1
+    # The smallest and the largest in lexicographic order differ at least as early as any other two.
+    low, high = min(sequences), max(sequences)
+    for i in range(limit):
+        if low[i] != high[i]:
+            return i
+    return max(limit, 0)
+
+
+def packed_length(sequences: Sequence[Sequence[int]], *, share: bool) -> int:
+    """Tokens that `pack` will lay down for one bundle."""
+    total = sum(len(sequence) for sequence in sequences)
+    shared = _shared(sequences, share)
+    return total - shared * (len(sequences) - 1)
+
+
+def _shared(sequences: Sequence[Sequence[int]], share: bool) -> int:
+    shared = shared_length(sequences) if share else 0
+    return shared if shared >= MIN_SHARED else 0
+
+
+def pack(bundles: Sequence[Sequence[Sequence[int]]], *, causal: bool = True, share: bool = True, position_offset: int = 0) -> PackedBatch:
+    """Lay bundles of token sequences into one row; sequence order is bundle by bundle.
+
+    `share` must be False for bidirectional models (a prompt token would see the response). `position_offset` is added to every
+    position (RoBERTa counts from its pad id + 1).
+    """
+    if share and not causal:
+        raise ValueError("a bidirectional model cannot share beginnings: its prompt tokens see the response")
+    ids: list[int] = []
+    positions: list[int] = []
+    first: list[int] = []
+    last: list[int] = []
+    segments: list[Segment] = []
+    for bundle in bundles:
+        shared = _shared(bundle, share)
+        origin = len(ids)
+        for index, sequence in enumerate(bundle):
+            skip = shared if index else 0
+            start = len(ids)
+            ids.extend(sequence[skip:])
+            positions.extend(range(position_offset + skip, position_offset + len(sequence)))
+            segments.append(Segment(start, len(sequence) - skip, origin, skip))
+            first.append(origin if skip else start)
+            last.append(len(ids) - 1)
+    return PackedBatch(
+        input_ids_T=torch.tensor(ids, dtype=torch.long),
+        position_ids_T=torch.tensor(positions, dtype=torch.long),
+        first_R=torch.tensor(first, dtype=torch.long),
+        last_R=torch.tensor(last, dtype=torch.long),
+        layout=Layout(tuple(segments), causal),
+        sequences=tuple(tuple(sequence) for bundle in bundles for sequence in bundle),
+    )
