@@ -151,9 +151,7 @@ def _attend(
     return F.dropout(logits.softmax(-1, dtype=torch.float32).to(q.dtype), dropout, training=dropout > 0) @ v
 
 
-def _varlen(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scale: float, window: int | None
-) -> torch.Tensor:
+def _varlen(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout, scale: float, window: int | None) -> torch.Tensor:
     """One variable-length flash call: every segment's keys are gathered behind its prefix. Returns (1, T, H, D)."""
     from torch.nn.attention.varlen import varlen_attn
 

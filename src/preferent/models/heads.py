@@ -112,4 +112,7 @@ def head_of(model: Any) -> tuple[str, nn.Module]:
     for name in ("score", "classifier"):
         if isinstance(getattr(model, name, None), nn.Module):
             return name, getattr(model, name)
-    raise ModelError(f"{type(model).__name__} has no `score` or `classifier` head", hint="use a backbone that transformers can load as a sequence classifier")
+    raise ModelError(
+        f"{type(model).__name__} has no `score` or `classifier` head",
+        hint="use a backbone that transformers can load as a sequence classifier",
+    )

