@@ -1,0 +1,77 @@
+"""preferent: from preferences to a reward model you can trust.
+
+The names below are the public front. They are loaded when first used, so `import preferent` costs nothing: the nouns load no
+torch, and `RewardModel`, `train` and `examine` load it when they are touched.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from preferent.audits.evaluate import evaluate
+    from preferent.core.errors import PreferentError
+    from preferent.core.estimates import Estimate
+    from preferent.core.records import Comparison, Exchange, Judgment, Message, Preference, Ranking, Rating, Scores, StepLabels
+    from preferent.core.scorer import FakeScorer, Scorer
+    from preferent.data.gate import check
+    from preferent.models.doctor import examine
+    from preferent.models.reward_model import RewardModel
+    from preferent.optimize.best_of_n import best_of_n
+    from preferent.training.config import TrainConfig
+    from preferent.training.loop import train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Comparison",
+    "Estimate",
+    "Exchange",
+    "FakeScorer",
+    "Judgment",
+    "Message",
+    "Preference",
+    "PreferentError",
+    "Ranking",
+    "Rating",
+    "RewardModel",
+    "Scorer",
+    "Scores",
+    "StepLabels",
+    "TrainConfig",
+    "__version__",
+    "best_of_n",
+    "check",
+    "evaluate",
+    "examine",
+    "train",
+]
+
+_HOMES = {
+    "preferent.audits.evaluate": ("evaluate",),
+    "preferent.core.errors": ("PreferentError",),
+    "preferent.core.estimates": ("Estimate",),
+    "preferent.core.records": ("Comparison", "Exchange", "Judgment", "Message", "Preference", "Ranking", "Rating", "Scores", "StepLabels"),
+    "preferent.core.scorer": ("FakeScorer", "Scorer"),
+    "preferent.data.gate": ("check",),
+    "preferent.models.doctor": ("examine",),
+    "preferent.models.reward_model": ("RewardModel",),
+    "preferent.optimize.best_of_n": ("best_of_n",),
+    "preferent.training.config": ("TrainConfig",),
+    "preferent.training.loop": ("train",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its room on first use (PEP 562)."""
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'preferent' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
