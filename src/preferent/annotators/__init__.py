@@ -1,0 +1,1 @@
+"""From judgments to preferences, and simulated annotators whose faults are known."""
