@@ -1,0 +1,168 @@
+"""The settings of a training run: one frozen model, read from a TOML file and `--a.b value` words, saved with the run.
+
+A choice between kinds is a tagged union: `batch.kind = "tokens"` decides which other `batch.*` settings exist.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
+
+from preferent.core.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Frozen; unknown fields and infinite numbers are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Pairs(Settings):
+    kind: Literal["pairs"] = "pairs"
+    pairs: int = Field(16, ge=1, description="comparisons in one optimiser step, at least; a prompt's group is never cut")
+
+
+class Tokens(Settings):
+    kind: Literal["tokens"] = "tokens"
+    tokens: int = Field(16384, ge=1, description="packed tokens in one optimiser step, at most; a larger group is a step of its own")
+
+
+class Cosine(Settings):
+    kind: Literal["cosine"] = "cosine"
+    warmup: float = Field(0.05, ge=0.0, lt=1.0, description="share of all steps in which the learning rate rises to its peak")
+    floor: float = Field(0.1, ge=0.0, le=1.0, description="learning rate of the last step, as a share of the peak")
+
+
+class Linear(Settings):
+    kind: Literal["linear"] = "linear"
+    warmup: float = Field(0.05, ge=0.0, lt=1.0, description="share of all steps in which the learning rate rises to its peak")
+    floor: float = Field(0.1, ge=0.0, le=1.0, description="learning rate of the last step, as a share of the peak")
+
+
+class Constant(Settings):
+    kind: Literal["constant"] = "constant"
+    warmup: float = Field(0.0, ge=0.0, lt=1.0, description="share of all steps in which the learning rate rises to its peak")
+
+
+class _PairLoss(Settings):
+    label_smoothing: float = Field(0.0, ge=0.0, lt=0.5, description="probability that a label was flipped")
+    centring: float = Field(0.0, ge=0.0, description="weight of (reward_i + reward_j)^2, which holds rewards around 0; 0.01 is usual")
+
+
+class BradleyTerry(_PairLoss):
+    kind: Literal["bradley_terry"] = "bradley_terry"
+
+
+class Davidson(_PairLoss):
+    kind: Literal["davidson"] = "davidson"
+
+
+class RaoKupper(_PairLoss):
+    kind: Literal["rao_kupper"] = "rao_kupper"
+
+
+class PlackettLuce(_PairLoss):
+    kind: Literal["plackett_luce"] = "plackett_luce"
+
+
+class Full(Settings):
+    kind: Literal["full"] = "full"
+
+
+class Lora(Settings):
+    kind: Literal["lora"] = "lora"
+    rank: int = Field(16, ge=1, description="rank of the LoRA matrices")
+    alpha: float = Field(32.0, gt=0.0, description="LoRA scale; the update is multiplied by alpha / rank")
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="dropout before the LoRA matrices")
+    targets: str | tuple[str, ...] = Field("all-linear", description="'all-linear' or names of layers, comma-separated")
+
+
+class EarlyStopping(Settings):
+    patience: int = Field(3, ge=1, description="stop after this many evaluations in a row without a better held-out loss")
+    min_delta: float = Field(0.0, ge=0.0, description="a held-out loss is better if it is lower by more than this")
+
+
+Batch = Annotated[Pairs | Tokens, Field(discriminator="kind")]
+Schedule = Annotated[Cosine | Linear | Constant, Field(discriminator="kind")]
+Loss = Annotated[BradleyTerry | Davidson | RaoKupper | PlackettLuce, Field(discriminator="kind")]
+Adapter = Annotated[Full | Lora, Field(discriminator="kind")]
+
+
+class TrainConfig(Settings):
+    """Everything that decides a training run besides its data."""
+
+    base: str = Field(min_length=1, description="the model to start from: 'minilm', 'tiny', a folder or a hub id")
+    max_length: int = Field(1024, ge=8, description="longest input in tokens; longer ones lose the start of the prompt")
+    epochs: float = Field(1.0, gt=0.0, description="passes over the training data; may be a fraction")
+    max_steps: int | None = Field(None, ge=1, description="optimiser steps of the run, in place of `epochs`")
+    batch: Batch = Field(Pairs(), description="how much data makes one optimiser step")
+    max_responses: int = Field(16, ge=2, description="prompts with more distinct responses than this are cut into parts")
+    micro_tokens: int = Field(16384, ge=1, description="tokens in one forward pass; lower it when memory runs out")
+    learning_rate: float | None = Field(None, gt=0.0, description="peak learning rate; none: by base and adapter")
+    schedule: Schedule = Field(Cosine(), description="how the learning rate changes over the run")
+    weight_decay: float = Field(0.0, ge=0.0, description="AdamW's decoupled weight decay")
+    clip: float = Field(1.0, ge=0.0, description="largest norm of the gradient; 0: no clipping")
+    loss: Loss = Field(BradleyTerry(), description="what is minimised")
+    adapter: Adapter = Field(Full(), description="train all weights, or LoRA adapters and the head")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on GPUs that have it, else fp32")
+    gradient_checkpointing: bool = Field(False, description="recompute activations in the backward pass: less memory, more time")
+    dropout: bool = Field(False, description="keep the base's dropout; off, both responses are scored by the same network")
+    order: Literal["shuffled", "given"] = Field("shuffled", description="order of the training data")
+    share_prompts: bool = Field(True, description="compute a prompt once for all its responses (decoders)")
+    held_out: float = Field(0.1, ge=0.0, lt=1.0, description="share of the prompts held out when no held-out file is given")
+    group_key: str | None = Field(None, min_length=1, description="a key of `meta` whose values stay on one side of the split")
+    early_stopping: EarlyStopping | None = Field(None, description="stop when the held-out loss no longer falls; none: never")
+    evaluate_every: int | None = Field(None, ge=1, description="steps between evaluations; none: after every epoch")
+    save_every: int | None = Field(None, ge=1, description="steps between checkpoints to resume from; none: at the end only")
+    seed: int = Field(0, ge=0, description="of the split, the order, the new weights and dropout")
+    trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field((), description="also log to these, comma-separated")
+    trust_remote_code: bool = Field(False, description="run Python code that comes with the base model")
+    threads: int | None = Field(None, ge=1, description="CPU threads of torch; none: its default")
+
+
+# Peak learning rates where none is set. Bases first: their size decides more than the adapter does.
+LEARNING_RATES = {"tiny": 1e-3, "minilm": 5e-5, "full": 2e-5, "lora": 2e-4}
+
+
+def resolved_learning_rate(config: TrainConfig) -> float:
+    """The peak learning rate of a run: as set, or 1e-3 for `tiny`, 2e-4 for LoRA, 5e-5 for `minilm`, 2e-5 for any other base."""
+    if config.learning_rate is not None:
+        return config.learning_rate
+    if config.base == "tiny":
+        return LEARNING_RATES["tiny"]
+    if isinstance(config.adapter, Lora):
+        return LEARNING_RATES["lora"]
+    return LEARNING_RATES["minilm" if config.base == "minilm" else "full"]
+
+
+def total_steps(config: TrainConfig, steps_per_epoch: int) -> int:
+    """Optimiser steps of a run: `max_steps` if set, else `epochs` times the steps of one, rounded up."""
+    return config.max_steps if config.max_steps is not None else math.ceil(config.epochs * steps_per_epoch - 1e-9)
+
+
+def schedule_factor(step: int, total: int, schedule: Cosine | Linear | Constant) -> float:
+    """The learning rate of 0-based `step` out of `total`, as a share of the peak.
+
+    It rises linearly over ceil(warmup x total) steps, the first of which is not 0, and then falls to `floor` at the last step.
+    Beyond the last step it stays there.
+    """
+    warm = math.ceil(schedule.warmup * total)
+    if step < warm:
+        return (step + 1) / warm
+    if isinstance(schedule, Constant):
+        return 1.0
+    progress = min(1.0, (step - warm) / max(1, total - 1 - warm))
+    share = 0.5 * (1.0 + math.cos(math.pi * progress)) if isinstance(schedule, Cosine) else 1.0 - progress
+    return schedule.floor + (1.0 - schedule.floor) * share

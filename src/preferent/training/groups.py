@@ -1,0 +1,216 @@
+"""Groups: one prompt, its distinct responses, and every comparison and ranking between them.
+
+A response is scored once however many comparisons it is in. Comparisons are never merged with each other here: every record keeps
+its own edges, in its own orientation, with its own weight and soft label. Since the losses are linear in the label, that gives the
+same loss as one merged edge, and a record and its swap count as two observations of the same pair (the data gate is where
+duplicates are found and merged).
+
+Legend: R distinct responses of a group, E edges, N items in all rankings, G rankings.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preferent.core.errors import DataError
+from preferent.core.records import Exchange, Floats, Preference, Prompt, Ranking
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRanking:
+    """One ranking inside a group: indices of its responses, their ranks (1 is best), its weight, and the record it came from."""
+
+    indices: tuple[int, ...]
+    ranks: tuple[float, ...]
+    weight: float
+    record: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A prompt with its distinct responses, in order of first appearance, and the edges between them.
+
+    i_E, j_E: indices into `exchanges`. p_E: probability that i is preferred to j. weight_E > 0. margin_E: 0 where there is none.
+    tie_E: share of ties (votes of 0.5; where votes are not known, 1 if p is exactly 0.5 and 0 otherwise). record_E: position of the
+    edge's record in the input of `group_records`. from_ranking_E: the edge is a pair of a ranking, which is also in `rankings`; a loss on
+    whole rankings takes those and leaves these edges out. prompt_key: a digest of the prompt, the same in every run.
+    """
+
+    prompt_key: str
+    exchanges: tuple[Exchange, ...]
+    i_E: Ints
+    j_E: Ints
+    p_E: Floats
+    weight_E: Floats
+    margin_E: Floats
+    tie_E: Floats
+    record_E: Ints
+    from_ranking_E: NDArray[np.bool_]
+    rankings: tuple[GroupRanking, ...] = ()
+
+    @property
+    def n_edges(self) -> int:
+        return len(self.i_E)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A group while its records come in."""
+
+    prompt: Prompt
+    index: dict[str, int] = field(default_factory=dict)
+    edges: list[tuple[int, int, float, float, float, float, int, bool]] = field(default_factory=list)
+    rankings: list[GroupRanking] = field(default_factory=list)
+
+    def place(self, response: str) -> int:
+        return self.index.setdefault(response, len(self.index))
+
+
+def group_records(records: Iterable[Preference | Ranking]) -> list[Group]:
+    """Merge all records with the same prompt into one group; groups and responses are in order of first appearance.
+
+    A ranking gives an edge for every pair of its responses, in the order of `Ranking.preferences`, and stays a ranking as well.
+    Responses are the same when their texts are. Raises DataError for a record that compares a response with itself.
+    """
+    drafts: dict[tuple[tuple[str, str], ...], _Draft] = {}
+    for number, record in enumerate(records):
+        key = tuple((message.role, message.content) for message in record.prompt)
+        draft = drafts.get(key)
+        if draft is None:
+            draft = drafts[key] = _Draft(record.prompt)
+        if isinstance(record, Ranking):
+            _add_ranking(draft, record, number)
+        else:
+            _add_preference(draft, record, number)
+    return [_finish(draft) for draft in drafts.values()]
+
+
+def prompt_key(prompt: Prompt) -> str:
+    """A digest of a prompt, the same in every run: 32 hexadecimal digits."""
+    text = json.dumps([[message.role, message.content] for message in prompt])
+    return hashlib.blake2b(text.encode("ascii"), digest_size=16).hexdigest()
+
+
+def tie_share(preference: Preference) -> float:
+    """Share of ties among the votes; without votes 1 for a label of exactly 0.5 and 0 for any other."""
+    if preference.votes:
+        return sum(vote == 0.5 for vote in preference.votes) / len(preference.votes)
+    return float(preference.p_a == 0.5)
+
+
+def _add_preference(draft: _Draft, record: Preference, number: int) -> None:
+    i, j = draft.place(record.response_a), draft.place(record.response_b)
+    if i == j:
+        raise _same(number, record.id, record.response_a)
+    draft.edges.append((i, j, record.p_a, record.weight, record.margin or 0.0, tie_share(record), number, False))
+
+
+def _add_ranking(draft: _Draft, record: Ranking, number: int) -> None:
+    indices = tuple(draft.place(response) for response in record.responses)
+    if len(set(indices)) < len(indices):
+        twice = next(response for response in record.responses if record.responses.count(response) > 1)
+        raise _same(number, record.id, twice)
+    draft.rankings.append(GroupRanking(indices, record.ranks, record.weight, number))
+    for a in range(len(indices)):
+        for b in range(a + 1, len(indices)):
+            tie = record.ranks[a] == record.ranks[b]
+            p = 0.5 if tie else float(record.ranks[a] < record.ranks[b])
+            draft.edges.append((indices[a], indices[b], p, record.weight, 0.0, float(tie), number, True))
+
+
+def _same(number: int, name: str | None, response: str) -> DataError:
+    shown = response if len(response) <= 60 else response[:57] + "..."
+    return DataError(
+        f"record {number}{'' if name is None else f' (id {name!r})'}: the response {shown!r} is compared with itself",
+        hint="run `preferent check` on the file: its gate refuses identical responses",
+    )
+
+
+def _finish(draft: _Draft) -> Group:
+    i, j, p, weight, margin, tie, record, ranked = zip(*draft.edges, strict=True)
+    return Group(
+        prompt_key=prompt_key(draft.prompt),
+        exchanges=tuple(Exchange(prompt=draft.prompt, response=response) for response in draft.index),
+        i_E=np.array(i, dtype=np.int64),
+        j_E=np.array(j, dtype=np.int64),
+        p_E=np.array(p, dtype=np.float64),
+        weight_E=np.array(weight, dtype=np.float64),
+        margin_E=np.array(margin, dtype=np.float64),
+        tie_E=np.array(tie, dtype=np.float64),
+        record_E=np.array(record, dtype=np.int64),
+        from_ranking_E=np.array(ranked, dtype=np.bool_),
+        rankings=tuple(draft.rankings),
+    )
+
+
+def split_groups(groups: Sequence[Group], *, max_responses: int, seed: int) -> list[Group]:
+    """Cut groups of more than `max_responses` distinct responses into parts that have at most so many; others stay as they are.
+
+    A prompt with hundreds of responses would otherwise be one step, and one forward pass, on its own. Every edge is in exactly one
+    part. The responses are dealt into blocks of `max_responses // 2` in an order drawn from `seed` and the prompt; a part holds the
+    edges between two blocks, so that a dense group is still scored with few responses per comparison; sparse parts are put together
+    while they fit. A ranking is never cut: it is a part of its own, with all its edges, however long it is.
+    """
+    if max_responses < 2:
+        raise ValueError(f"a part needs at least 2 responses, got max_responses={max_responses!r}")
+    parts: list[Group] = []
+    for group in groups:
+        parts.extend([group] if len(group.exchanges) <= max_responses else _split(group, max_responses, seed))
+    return parts
+
+
+def _split(group: Group, max_responses: int, seed: int) -> list[Group]:
+    """The parts of one large group: its rankings, then tiles of its edges."""
+    rng = np.random.default_rng([seed, int(group.prompt_key, 16)])
+    block_R = np.empty(len(group.exchanges), dtype=np.int64)
+    block_R[rng.permutation(len(block_R))] = np.arange(len(block_R)) // (max_responses // 2)
+    low_E = np.minimum(block_R[group.i_E], block_R[group.j_E])
+    high_E = np.maximum(block_R[group.i_E], block_R[group.j_E])
+    # An edge inside a block goes with the block after it, so that it costs no part of its own.
+    inside = (low_E == high_E) & (high_E < block_R.max())
+    high_E = high_E + inside
+    tiles: dict[tuple[int, int], list[int]] = {}
+    for edge in np.flatnonzero(~group.from_ranking_E):
+        tiles.setdefault((int(low_E[edge]), int(high_E[edge])), []).append(int(edge))
+    chosen: list[list[int]] = []
+    responses: set[int] = set()
+    for tile in sorted(tiles):
+        own = {int(r) for edge in tiles[tile] for r in (group.i_E[edge], group.j_E[edge])}
+        if chosen and len(responses | own) <= max_responses:
+            chosen[-1].extend(tiles[tile])
+            responses |= own
+        else:
+            chosen.append(list(tiles[tile]))
+            responses = own
+    parts = [_part(group, np.flatnonzero(group.from_ranking_E & (group.record_E == ranking.record)), (ranking,)) for ranking in group.rankings]
+    return parts + [_part(group, np.array(sorted(edges)), ()) for edges in chosen]
+
+
+def _part(group: Group, edges: Ints, rankings: tuple[GroupRanking, ...]) -> Group:
+    """The group restricted to some edges and the responses they touch."""
+    used = np.unique(np.concatenate([group.i_E[edges], group.j_E[edges]]))
+    place = {int(old): new for new, old in enumerate(used)}
+    return Group(
+        prompt_key=group.prompt_key,
+        exchanges=tuple(group.exchanges[old] for old in used),
+        i_E=np.searchsorted(used, group.i_E[edges]),
+        j_E=np.searchsorted(used, group.j_E[edges]),
+        p_E=group.p_E[edges],
+        weight_E=group.weight_E[edges],
+        margin_E=group.margin_E[edges],
+        tie_E=group.tie_E[edges],
+        record_E=group.record_E[edges],
+        from_ranking_E=group.from_ranking_E[edges],
+        rankings=tuple(
+            GroupRanking(tuple(place[index] for index in ranking.indices), ranking.ranks, ranking.weight, ranking.record)
+            for ranking in rankings
+        ),
+    )
