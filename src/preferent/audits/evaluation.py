@@ -61,10 +61,28 @@ MEANINGS = {
     "labels_pick_longer": "pairs of unequal length, mean soft label",
 }
 BLOCKS = {
-    "Accuracy": "accuracy longer_side minus_longer minus_shorter matched_accuracy annotator scorer_on_annotator minus_annotator".split(),
-    "Rankings": "spearman top_1".split(),
-    "Probabilities": "nll label_entropy brier ece ece_noise".split(),
-    "Rewards": "mean_margin reward_mean reward_std within_prompt_std tied length_spearman picks_longer labels_pick_longer".split(),
+    "Accuracy": [
+        "accuracy",
+        "longer_side",
+        "minus_longer",
+        "minus_shorter",
+        "matched_accuracy",
+        "annotator",
+        "scorer_on_annotator",
+        "minus_annotator",
+    ],
+    "Rankings": ["spearman", "top_1"],
+    "Probabilities": ["nll", "label_entropy", "brier", "ece", "ece_noise"],
+    "Rewards": [
+        "mean_margin",
+        "reward_mean",
+        "reward_std",
+        "within_prompt_std",
+        "tied",
+        "length_spearman",
+        "picks_longer",
+        "labels_pick_longer",
+    ],
 }
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from preferent.audits.resample import Column, no_estimate
+from preferent.audits.resample import NAN, Column, no_estimate
 from preferent.core.estimates import Estimate
 from preferent.core.records import Floats
 
@@ -116,6 +116,8 @@ def slices_from(masks: Mapping[tuple[str, str], NDArray[np.bool_]], estimates: M
     for k, ((group, name), where_N) in enumerate(masks.items()):
         n = int(where_N.sum())
         found = [estimates[f"{k}/{part}"] for part in ("accuracy", "longer", "difference")]
+        if group == "length" and name != MATCHED:  # the longer side is always or never right there
+            found[1] = replace(found[1], low=NAN, high=NAN, method="by definition")
         if n < TOO_FEW:
             found = [no_estimate(f"too few (under {TOO_FEW})", n)] * 3
         rows.append(Slice(group, name, n, *found))

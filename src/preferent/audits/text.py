@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from itertools import groupby
 
 import numpy as np
@@ -82,26 +83,23 @@ def _numbers(evaluation: Evaluation):
     return table
 
 
+def short(estimate: Estimate, *, sign: bool = False) -> str:
+    """'.659 [.617, .699]': a share without its leading zero, so that three of them fit one line."""
+    text = f"{number(estimate.value, sign=sign)} {interval_text(estimate, sign=sign)}"
+    return re.sub(r"(?<![\d.])0\.(?=\d)", ".", text)
+
+
 def _slices(rows: list[Slice]):
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("", "n", "accuracy", "", "longer", "difference", "", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for k in (1, 2, 4, 5):
-        table.columns[k].justify = "right"
+    table = Table("", "n", "accuracy", "longer side", "difference", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.columns[1].justify = "right"
     for row in rows[:SHOWN_SOURCES]:
+        cells = (short(row.accuracy), short(row.longer_side), short(row.difference, sign=True))
         if np.isnan(row.accuracy.value):
-            table.add_row(f"  {escape(row.name)}", f"{row.n:,}", "-", row.accuracy.method)
-            continue
-        table.add_row(
-            f"  {escape(row.name)}",
-            f"{row.n:,}",
-            number(row.accuracy.value),
-            interval_text(row.accuracy),
-            number(row.longer_side.value),
-            number(row.difference.value, sign=True),
-            interval_text(row.difference, sign=True),
-        )
+            cells = (f"- {row.accuracy.method}", "", "")
+        table.add_row(f"  {escape(row.name)}", f"{row.n:,}", *cells)
     if len(rows) > SHOWN_SOURCES:
         table.add_row(f"  (+ {len(rows) - SHOWN_SOURCES} more: in the JSON and the report)")
     return table
