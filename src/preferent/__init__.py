@@ -65,10 +65,18 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from its room on first use (PEP 562)."""
+    """Load a public name from its room on first use (PEP 562); MissingExtraError when what it stands on is not installed."""
     if name not in _HOME_OF:
         raise AttributeError(f"module 'preferent' has no attribute {name!r}")
-    value = getattr(import_module(_HOME_OF[name]), name)
+    try:
+        value = getattr(import_module(_HOME_OF[name]), name)
+    except ModuleNotFoundError as error:
+        from preferent.core.extras import missing_extra
+
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        raise missing from error
     globals()[name] = value
     return value
 

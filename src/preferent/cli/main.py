@@ -1,0 +1,112 @@
+"""The `preferent` command: a table of subcommands loaded when they run, and what every failure looks like from a shell.
+
+Exit codes: 0 done, 1 the user's data or settings, 2 usage, 130 interrupted, 141 the reader of our output went away.
+A subcommand lives in `preferent/cli/<name>.py` as a click command named `command`; an int that it returns is the exit code.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import click
+
+from preferent import __version__
+from preferent.cli.output import talk
+from preferent.core.errors import PreferentError
+from preferent.core.extras import missing_extra
+
+# name -> what the command does, in the order of the work. Help shows these lines without importing anything.
+COMMANDS = {
+    "check": "Pass a file of preferences through the data gate and print its ledger.",
+    "train": "Train a reward model on preferences.",
+    "evaluate": "Accuracy, calibration and baselines of a reward model, with intervals.",
+    "score": "Give every prompt and response of a file its reward.",
+    "doctor": "Run the invariance suite on any sequence-classification reward model.",
+    "demo": "The whole way once, offline, in a world whose true reward is known.",
+}
+EXIT_USER, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 130, 141
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are the modules named in `table`, imported when asked for."""
+
+    def __init__(self, *args: Any, table: dict[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.table = table
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.table)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.table:
+            return None
+        command = import_module(f"preferent.cli.{cmd_name}").command
+        command.name, command.short_help = cmd_name, self.table[cmd_name]
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(self.table.items()))
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in self.table and not name.startswith("-") and not ctx.resilient_parsing:
+            near = difflib.get_close_matches(name, self.table, n=1)
+            meant = f"did you mean {near[0]!r}?" if near else f"the commands are {', '.join(self.table)}"
+            raise click.UsageError(f"no command {name!r}; {meant}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's, but a reader that went away (`| head`) gets the exit code a shell expects."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # What is still buffered would fail again when the interpreter closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(EXIT_BROKEN_PIPE)
+        return result
+
+
+@click.group(cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="preferent")
+def preferent() -> None:
+    """From preferences to a reward model you can trust."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line on `argv` (default: the process's) and return its exit code."""
+    try:
+        result = preferent.main(args=argv, prog_name="preferent", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        talk("interrupted")
+        return EXIT_INTERRUPTED
+    except PreferentError as error:
+        return _fail(error.message, error.hint)
+    except ModuleNotFoundError as error:
+        missing = missing_extra(error)
+        if missing is None:
+            raise
+        return _fail(missing.message, missing.hint)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        return _fail(f"{error.filename}: {error.strerror}")
+    return result if isinstance(result, int) else 0
+
+
+def _fail(message: str, hint: str | None = None) -> int:
+    talk(f"error: {message}" + ("" if hint is None else f"\n\nhint: {hint}"))
+    return EXIT_USER
+
+
+if __name__ == "__main__":
+    sys.exit(main())
