@@ -26,6 +26,7 @@ class RewardModule(nn.Module):
         attention.register()
         self.model = model
         self.family = family_of(model)
+        self._native_attention = model.config._attn_implementation
         self.packed = packed and self.family is not None and _accepts_packed_attention(model)
         self.share = self.packed and self.family is not None and self.family.causal
         # The head runs in fp32 whatever the backbone runs in: bf16 has steps of 0.125 near 23, which makes ties.
@@ -40,8 +41,10 @@ class RewardModule(nn.Module):
         return 0 if self.family is None else self.family.position_offset(self.model)
 
     def use_plain(self) -> None:
-        """Leave packed rows for good."""
+        """Leave packed rows for good; the attention that the model came with returns."""
         self.packed = self.share = False
+        if self.model.config._attn_implementation == attention.NAME:
+            self.model.set_attn_implementation(self._native_attention)
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
         """fp32 rewards, shape (R,)."""
@@ -87,6 +90,8 @@ def padded(batch: PackedBatch, pad_id: int | None, *, left: bool = False) -> tup
 def _accepts_packed_attention(model: Any) -> bool:
     """Switch the model to packed attention if its attention layers go through transformers' interface."""
     if not getattr(model, "_supports_attention_backend", False):
+        return False
+    if any(name.rsplit(".", 1)[-1] in attention.UNSUPPORTED for name, _ in model.named_parameters()):
         return False
     try:
         model.set_attn_implementation(attention.NAME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from preferent.core.errors import ConfigError, ModelError
 from preferent.core.records import Exchange, Scores
+from preferent.models.agreement import settle_path
 from preferent.models.backbones import ensure_pad, load_backbone, load_pretrained, longest_input
 from preferent.models.checkpoint import Card, read_card, write_checkpoint
 from preferent.models.module import RewardModule
@@ -19,6 +21,7 @@ from preferent.models.packing import pack, packed_length
 from preferent.models.render import RenderSpec, Tokens, prepare_template, tokenize
 
 DEFAULT_MAX_LENGTH = 1024
+log = logging.getLogger(__name__)
 
 
 class RewardModel:
@@ -29,6 +32,7 @@ class RewardModel:
         self.tokenizer = tokenizer
         self.card = card
         self.name = name
+        self._path_settled = False
 
     @classmethod
     def create(
@@ -112,6 +116,7 @@ class RewardModel:
         was_training = self.module.training
         self.module.eval()
         try:
+            self._settle_path()
             with torch.inference_mode():
                 for rows in self._batches(exchanges, tokens, budget):
                     flat = [row for bundle in rows for row in bundle]
@@ -122,6 +127,15 @@ class RewardModel:
         finally:
             self.module.train(was_training)
         return Scores(reward=reward_N)
+
+    def _settle_path(self) -> None:
+        """Once per model: packed rows where they agree with padded batches, padded batches otherwise."""
+        if self._path_settled:
+            return
+        reason = settle_path(self.module)
+        self._path_settled = True
+        if reason is not None:
+            log.warning("%s: scored in padded batches, which is slower: %s", self.name, reason)
 
     def pack(self, bundles: Sequence[Sequence[Sequence[int]]]) -> Any:
         """A packed batch as this model takes it."""
