@@ -67,7 +67,7 @@ def fit_temperature(
     Raises FitError: fewer than 10 pairs of positive weight, numbers that are not finite or out of range, all margins 0, all labels 0.5.
     """
     margin_N, p_N, weight_N, kept_N = _checked(margin_N, p_N, weight_N)
-    codes_N = np.arange(len(margin_N)) if clusters_N is None else cluster_codes([clusters_N[n] for n in np.flatnonzero(kept_N)])
+    codes_N = np.arange(len(margin_N)) if clusters_N is None else cluster_codes([clusters_N[n] for n in np.flatnonzero(kept_N).tolist()])
     share_N = weight_N / weight_N.sum()
 
     def slope(log_t: float) -> float:

@@ -24,24 +24,25 @@ from preferent.core.records import Exchange, Floats, Preference, Prompt, Ranking
 Ints = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class GroupRanking:
-    """One ranking inside a group: indices of its responses, their ranks (1 is best), its weight, and the record it came from."""
+    """One ranking of K responses inside a group: their indices, their ranks (1 is best), its weight, and the record it came from."""
 
-    indices: tuple[int, ...]
-    ranks: tuple[float, ...]
+    index_K: Ints
+    rank_K: Floats
     weight: float
     record: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Group:
     """A prompt with its distinct responses, in order of first appearance, and the edges between them.
 
     i_E, j_E: indices into `exchanges`. p_E: probability that i is preferred to j. weight_E > 0. margin_E: 0 where there is none.
     tie_E: share of ties (votes of 0.5; where votes are not known, 1 if p is exactly 0.5 and 0 otherwise). record_E: position of the
-    edge's record in the input of `group_records`. from_ranking_E: the edge is a pair of a ranking, which is also in `rankings`; a loss on
-    whole rankings takes those and leaves these edges out. prompt_key: a digest of the prompt, the same in every run.
+    edge's record in the input of `group_records`, from 0. from_ranking_E: the edge is a pair of a ranking, which is also in
+    `rankings`; a loss on whole rankings takes those and leaves these edges out. names: what to call the group's records in a
+    message, by record: the id, or "record 1" for the first of the input. prompt_key: a digest of the prompt, the same in every run.
     """
 
     prompt_key: str
@@ -54,6 +55,7 @@ class Group:
     tie_E: Floats
     record_E: Ints
     from_ranking_E: NDArray[np.bool_]
+    names: tuple[str, ...]
     rankings: tuple[GroupRanking, ...] = ()
 
     @property
@@ -69,6 +71,7 @@ class _Draft:
     index: dict[str, int] = field(default_factory=dict)
     edges: list[tuple[int, int, float, float, float, float, int, bool]] = field(default_factory=list)
     rankings: list[GroupRanking] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
 
     def place(self, response: str) -> int:
         return self.index.setdefault(response, len(self.index))
@@ -86,6 +89,7 @@ def group_records(records: Iterable[Preference | Ranking]) -> list[Group]:
         draft = drafts.get(key)
         if draft is None:
             draft = drafts[key] = _Draft(record.prompt)
+        draft.names.append(record.id or f"record {number + 1}")
         if isinstance(record, Ranking):
             _add_ranking(draft, record, number)
         else:
@@ -109,7 +113,7 @@ def tie_share(preference: Preference) -> float:
 def _add_preference(draft: _Draft, record: Preference, number: int) -> None:
     i, j = draft.place(record.response_a), draft.place(record.response_b)
     if i == j:
-        raise _same(number, record.id, record.response_a)
+        raise _same(draft.names[-1], record.response_a)
     draft.edges.append((i, j, record.p_a, record.weight, record.margin or 0.0, tie_share(record), number, False))
 
 
@@ -117,8 +121,8 @@ def _add_ranking(draft: _Draft, record: Ranking, number: int) -> None:
     indices = tuple(draft.place(response) for response in record.responses)
     if len(set(indices)) < len(indices):
         twice = next(response for response in record.responses if record.responses.count(response) > 1)
-        raise _same(number, record.id, twice)
-    draft.rankings.append(GroupRanking(indices, record.ranks, record.weight, number))
+        raise _same(draft.names[-1], twice)
+    draft.rankings.append(GroupRanking(np.array(indices, dtype=np.int64), np.array(record.ranks), record.weight, number))
     for a in range(len(indices)):
         for b in range(a + 1, len(indices)):
             tie = record.ranks[a] == record.ranks[b]
@@ -126,10 +130,10 @@ def _add_ranking(draft: _Draft, record: Ranking, number: int) -> None:
             draft.edges.append((indices[a], indices[b], p, record.weight, 0.0, float(tie), number, True))
 
 
-def _same(number: int, name: str | None, response: str) -> DataError:
+def _same(name: str, response: str) -> DataError:
     shown = response if len(response) <= 60 else response[:57] + "..."
     return DataError(
-        f"record {number}{'' if name is None else f' (id {name!r})'}: the response {shown!r} is compared with itself",
+        f"{name}: the response {shown!r} is compared with itself",
         hint="run `preferent check` on the file: its gate refuses identical responses",
     )
 
@@ -147,6 +151,7 @@ def _finish(draft: _Draft) -> Group:
         tie_E=np.array(tie, dtype=np.float64),
         record_E=np.array(record, dtype=np.int64),
         from_ranking_E=np.array(ranked, dtype=np.bool_),
+        names=tuple(draft.names),
         rankings=tuple(draft.rankings),
     )
 
@@ -190,14 +195,17 @@ def _split(group: Group, max_responses: int, seed: int) -> list[Group]:
         else:
             chosen.append(list(tiles[tile]))
             responses = own
-    parts = [_part(group, np.flatnonzero(group.from_ranking_E & (group.record_E == ranking.record)), (ranking,)) for ranking in group.rankings]
+    parts = [
+        _part(group, np.flatnonzero(group.from_ranking_E & (group.record_E == ranking.record)), (ranking,)) for ranking in group.rankings
+    ]
     return parts + [_part(group, np.array(sorted(edges)), ()) for edges in chosen]
 
 
 def _part(group: Group, edges: Ints, rankings: tuple[GroupRanking, ...]) -> Group:
     """The group restricted to some edges and the responses they touch."""
     used = np.unique(np.concatenate([group.i_E[edges], group.j_E[edges]]))
-    place = {int(old): new for new, old in enumerate(used)}
+    named = dict(zip(np.unique(group.record_E).tolist(), group.names, strict=True))
+    record_E = group.record_E[edges]
     return Group(
         prompt_key=group.prompt_key,
         exchanges=tuple(group.exchanges[old] for old in used),
@@ -207,10 +215,10 @@ def _part(group: Group, edges: Ints, rankings: tuple[GroupRanking, ...]) -> Grou
         weight_E=group.weight_E[edges],
         margin_E=group.margin_E[edges],
         tie_E=group.tie_E[edges],
-        record_E=group.record_E[edges],
+        record_E=record_E,
         from_ranking_E=group.from_ranking_E[edges],
+        names=tuple(named[record] for record in np.unique(record_E).tolist()),
         rankings=tuple(
-            GroupRanking(tuple(place[index] for index in ranking.indices), ranking.ranks, ranking.weight, ranking.record)
-            for ranking in rankings
+            GroupRanking(np.searchsorted(used, ranking.index_K), ranking.rank_K, ranking.weight, ranking.record) for ranking in rankings
         ),
     )
