@@ -18,6 +18,8 @@ from preferent.training.config import Pairs, TrainConfig
 Step = tuple[int, ...]
 # A window is this many steps' worth of tokens: wide enough to find groups of like size, narrow enough to stay shuffled.
 WINDOW_STEPS = 32
+# How many passes with room are looked at before a new one is begun; with more, long held-out lists take quadratic time.
+OPEN_PASSES = 32
 
 
 def plan_epoch(tokens_G: ArrayLike, pairs_G: ArrayLike, config: TrainConfig, *, seed: int, epoch: int) -> list[Step]:
@@ -50,22 +52,19 @@ def count_oversize(tokens_G: ArrayLike, budget: int) -> int:
 def split_micro(step: Sequence[int], tokens_G: ArrayLike, micro_tokens: int) -> list[Step]:
     """Cut a step into forward passes of at most `micro_tokens` tokens each (a larger group has one to itself).
 
-    Largest groups first, each into the first pass with room (first-fit decreasing); within a pass the order of the step.
+    Largest groups first, each into the first of the latest passes that has room; within a pass the order of the step.
     """
-    tokens = _sizes(tokens_G, "tokens_G")
-    rank = {group: k for k, group in enumerate(step)}
     loads: list[int] = []
     parts: list[list[int]] = []
-    for group in sorted(step, key=lambda group: (-tokens[group], rank[group])):
-        size = int(tokens[group])
-        target = next((k for k, load in enumerate(loads) if load + size <= micro_tokens), None)
-        if target is None:
+    for place, size in _largest_first(step, tokens_G):
+        recent = range(max(0, len(loads) - OPEN_PASSES), len(loads))
+        target = next((k for k in recent if loads[k] + size <= micro_tokens), len(loads))
+        if target == len(loads):
             loads.append(0)
             parts.append([])
-            target = len(parts) - 1
         loads[target] += size
-        parts[target].append(group)
-    return [tuple(sorted(part, key=rank.__getitem__)) for part in parts]
+        parts[target].append(place)
+    return [tuple(step[place] for place in sorted(part)) for part in parts]
 
 
 def split_ranks(step: Sequence[int], tokens_G: ArrayLike, world: int) -> list[Step]:
@@ -75,15 +74,19 @@ def split_ranks(step: Sequence[int], tokens_G: ArrayLike, world: int) -> list[St
     """
     if world < 1:
         raise ValueError(f"there must be at least one process, got {world!r}")
-    tokens = _sizes(tokens_G, "tokens_G")
-    rank = {group: k for k, group in enumerate(step)}
     loads = [0] * world
     parts: list[list[int]] = [[] for _ in range(world)]
-    for group in sorted(step, key=lambda group: (-tokens[group], rank[group])):
+    for place, size in _largest_first(step, tokens_G):
         target = loads.index(min(loads))
-        loads[target] += int(tokens[group])
-        parts[target].append(group)
-    return [tuple(sorted(part, key=rank.__getitem__)) for part in parts]
+        loads[target] += size
+        parts[target].append(place)
+    return [tuple(step[place] for place in sorted(part)) for part in parts]
+
+
+def _largest_first(step: Sequence[int], tokens_G: ArrayLike) -> list[tuple[int, int]]:
+    """(place in the step, tokens), largest first, equals in the order of the step."""
+    sizes = _sizes(np.asarray(tokens_G)[np.asarray(step, dtype=np.int64)], "tokens_G")
+    return [(int(place), int(sizes[place])) for place in np.argsort(-sizes, kind="stable")]
 
 
 def _sizes(sizes: ArrayLike, name: str) -> NDArray[np.int64]:

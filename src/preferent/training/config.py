@@ -35,9 +35,7 @@ class Pairs(Settings):
 
 class Tokens(Settings):
     kind: Literal["tokens"] = "tokens"
-    tokens: int = Field(
-        default=16384, ge=1, description="packed tokens in one optimiser step, at most; a larger group is a step of its own"
-    )
+    tokens: int = Field(default=16384, ge=1, description="packed tokens in one step, at most; a larger group is a step of its own")
 
 
 class Cosine(Settings):
@@ -60,9 +58,7 @@ class Constant(Settings):
 class BradleyTerry(Settings):
     kind: Literal["bradley_terry"] = "bradley_terry"
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=0.5, description="probability that a label was flipped")
-    centring: float = Field(
-        default=0.0, ge=0.0, description="weight of (reward_i + reward_j)^2, which holds rewards around 0; 0.01 is usual"
-    )
+    centring: float = Field(default=0.0, ge=0.0, description="weight of (reward_i + reward_j)^2: holds rewards around 0; 0.01 is usual")
 
 
 class Davidson(Settings):

@@ -1,0 +1,131 @@
+"""The end of a run: the best or last weights gathered, the temperature fitted on the held-out pairs, the checkpoint written."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate.utils import DistributedType
+from peft import PeftModel
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+
+from preferent.core.errors import FitError
+from preferent.models.checkpoint import Calibration
+from preferent.models.lora import merge_lora, save_adapter
+from preferent.models.reward_model import RewardModel
+from preferent.training import state
+from preferent.training.calibration import fit_temperature
+from preferent.training.held_out import HeldOut
+from preferent.training.loop import Progress, Run, measure_held_out
+from preferent.training.trainee import Trainee, trainee_of
+
+
+@dataclass(frozen=True, slots=True)
+class TrainResult:
+    """How a run ended.
+
+    `stopped`: None at its planned end, "early", or "signal" (then only its state was saved, to resume from). `path`: "shared",
+    "packed" or "plain". `held_out_*` and `calibration` are None without held-out pairs. `over_long` responses lost the beginning of
+    their prompt to the length limit, `response_cut` of them some of their own.
+    """
+
+    output: Path
+    steps: int
+    stopped: str | None
+    path: str
+    held_out_nll: float | None
+    held_out_accuracy: float | None
+    calibration: Calibration | None
+    over_long: int
+    response_cut: int
+
+
+def finish(run: Run, progress: Progress, output: Path, *, path: str, data: dict[str, Any]) -> TrainResult:
+    """Write the checkpoint, unless the run was only interrupted; every process must call it."""
+    calibration = held_out = None
+    if progress.stopped != "signal":
+        if run.config.early_stopping is not None and progress.best_step is not None:
+            _load_best(run, progress.best_step)
+        held_out = None if run.held_out is None else measure_held_out(run)
+        calibration = None if held_out is None else _calibrate(run, held_out)
+        model, adapter, trainee = _whole(run)
+        if run.accelerator.is_main_process:
+            if adapter is not None:
+                save_adapter(adapter, output / "adapter")
+                model.module.model = merge_lora(adapter)
+            metrics = _metrics(progress, held_out, trainee)
+            card = {
+                "calibration": calibration,
+                "data": {"fingerprint": run.train.fingerprint, **data},
+                "config": run.config.model_dump(mode="json"),
+                "metrics": metrics,
+            }
+            model.module.eval()
+            model.save(output, model.card.model_copy(update=card))
+            shutil.rmtree(run.checkpoints, ignore_errors=True)
+        run.accelerator.wait_for_everyone()
+    return TrainResult(
+        output=output,
+        steps=progress.step,
+        stopped=progress.stopped,
+        path=path,
+        held_out_nll=None if held_out is None else held_out.nll,
+        held_out_accuracy=None if held_out is None else held_out.accuracy,
+        calibration=calibration,
+        over_long=run.train.over_long,
+        response_cut=run.train.response_cut,
+    )
+
+
+def _load_best(run: Run, step: int) -> None:
+    tensors, _ = state.read_state(state.best_folder(run.checkpoints, step))
+    weights = {name.removeprefix("model/"): tensor for name, tensor in tensors.items()}
+    options = StateDictOptions(full_state_dict=True, strict=False)
+    set_model_state_dict(run.trainee, weights, options=options)
+
+
+def _calibrate(run: Run, held_out: HeldOut) -> Calibration | None:
+    try:
+        fitted = fit_temperature(held_out.margin_E, held_out.p_E, held_out.weight_E, clusters_N=held_out.group_E)
+    except FitError as error:
+        run.observer.noted(f"no temperature: {error.message}")
+        return None
+    if fitted.at_bound:
+        run.observer.noted(f"no temperature: {fitted.method}")
+        return None
+    return Calibration(
+        temperature=fitted.value,
+        low=None if math.isnan(fitted.low) else fitted.low,
+        high=None if math.isnan(fitted.high) else fitted.high,
+        n_pairs=fitted.n,
+        nll_before=fitted.nll_before,
+        nll_after=fitted.nll_after,
+    )
+
+
+def _metrics(progress: Progress, held_out: HeldOut | None, trainee: Trainee) -> dict[str, Any]:
+    metrics: dict[str, Any] = {"steps": progress.step, "stopped": progress.stopped}
+    if progress.best_step is not None:
+        metrics["best_step"] = progress.best_step
+    if held_out is not None:
+        accuracy = held_out.accuracy
+        metrics |= {"held_out_nll": held_out.nll, "held_out_accuracy": None if math.isnan(accuracy) else accuracy}
+    if trainee.log_nu is not None:
+        metrics["tie_parameter"] = float(trainee.log_nu)
+    return metrics
+
+
+def _whole(run: Run) -> tuple[RewardModel, PeftModel | None, Trainee]:
+    """The model with all its weights; sharded ones are gathered into a model built anew on the main process."""
+    if run.accelerator.distributed_type != DistributedType.FSDP:
+        return run.model, run.adapter, run.accelerator.unwrap_model(run.trainee)
+    weights = get_model_state_dict(run.trainee, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+    if not run.accelerator.is_main_process:
+        return run.model, run.adapter, run.accelerator.unwrap_model(run.trainee)
+    model, adapter = run.rebuild()
+    trainee = trainee_of(model, run.config)
+    trainee.load_state_dict(weights)
+    return model, adapter, trainee

@@ -1,0 +1,240 @@
+"""The loop: plans become steps, steps become weights. Mathematics, plans and state live next door; here they are only called.
+
+Legend: R responses, G groups.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from peft import PeftModel
+
+from preferent.core.errors import FitError
+from preferent.models.packing import PackedBatch
+from preferent.models.reward_model import RewardModel
+from preferent.training import state
+from preferent.training.batches import plan_epoch, split_micro, split_ranks
+from preferent.training.config import TrainConfig, resolved_learning_rate, schedule_factor, total_steps
+from preferent.training.held_out import HeldOut, measure
+from preferent.training.metrics_log import MetricsLog
+from preferent.training.objective import NonFiniteError, summed_loss, weight_of
+from preferent.training.observer import Observer
+from preferent.training.prepare import Prepared, TokenGroup
+from preferent.training.signals import StopRequest
+
+# Without `save_every`, a run saves its state this often (seconds), so that a crash costs minutes.
+SAVE_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands; everything here is saved with the state."""
+
+    step: int = 0
+    epoch: int = 0
+    index: int = 0
+    best_nll: float | None = None
+    best_step: int | None = None
+    without_better: int = 0
+    stopped: str | None = None
+
+
+@dataclass(slots=True)
+class Run:
+    """A run that has been set up: what `fit` needs and changes."""
+
+    config: TrainConfig
+    model: RewardModel
+    trainee: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+    train: Prepared
+    held_out: Prepared | None
+    checkpoints: Path
+    log: MetricsLog | None
+    observer: Observer
+    names: Sequence[str]
+    adapter: PeftModel | None
+    # Builds the model as it was before the first step, for gathering sharded weights.
+    rebuild: Callable[[], tuple[RewardModel, PeftModel | None]]
+
+    def pack(self, groups: Sequence[TokenGroup]) -> PackedBatch:
+        batch = self.model.pack([[ids.tolist() for ids in item.ids] for item in groups])
+        return batch.to(self.accelerator.device)
+
+
+def fit(run: Run, progress: Progress, stop: StopRequest) -> Progress:
+    """Train from `progress` to the end, an early stop, or a stop request (then the state has been saved)."""
+    config = run.config
+    steps = plan(run, progress.epoch)
+    total = total_steps(config, len(plan(run, 0)))
+    run.observer.started(total_steps=total, done_steps=progress.step)
+    saved_at = time.monotonic()
+    run.trainee.train()
+    while progress.step < total:
+        if progress.index >= len(steps):
+            progress = replace(progress, epoch=progress.epoch + 1, index=0)
+            steps = plan(run, progress.epoch)
+        row = train_step(run, steps[progress.index], progress, total)
+        progress = replace(progress, step=progress.step + 1, index=progress.index + 1)
+        report(run, row, run.observer.stepped)
+        at_end = progress.step == total
+        if run.held_out is not None and (at_end or due(config.evaluate_every, progress, len(steps))):
+            progress = evaluate(run, progress)
+        stop_now, save_now = agree(run.accelerator, stop.requested, time.monotonic() - saved_at > SAVE_SECONDS)
+        every = config.save_every
+        if stop_now or (save_now if every is None else progress.step % every == 0) or progress.stopped:
+            save(run, progress)
+            saved_at = time.monotonic()
+        if stop_now:
+            return replace(progress, stopped="signal")
+        if progress.stopped:
+            break
+    return progress
+
+
+def plan(run: Run, epoch: int) -> list[tuple[int, ...]]:
+    return plan_epoch(run.train.tokens_G, run.train.pairs_G, run.config, seed=run.config.seed, epoch=epoch)
+
+
+def due(every: int | None, progress: Progress, steps_per_epoch: int) -> bool:
+    """Whether an evaluation is due: every so many steps, or at the end of each epoch."""
+    return progress.index == steps_per_epoch if every is None else progress.step % every == 0
+
+
+def train_step(run: Run, step: Sequence[int], progress: Progress, total: int) -> dict[str, Any]:
+    """One optimiser step over the groups of `step`, shared out over processes and cut into forward passes."""
+    started = time.perf_counter()
+    accelerator, config, train = run.accelerator, run.config, run.train
+    peak = resolved_learning_rate(config)
+    rate = peak * schedule_factor(progress.step, total, config.schedule)
+    for group in run.optimizer.param_groups:
+        group["lr"] = rate
+    weight = weight_of([train.groups[number] for number in step], config.loss)
+    loss = torch.zeros((), device=accelerator.device)
+    micros = shares(run, step)
+    for number, micro in enumerate(micros):
+        with accelerator.no_sync(run.trainee) if number < len(micros) - 1 else nullcontext():
+            loss += backward(run, micro, weight)
+    norm = accelerator.clip_grad_norm_(run.trainee.parameters(), config.clip or math.inf)
+    # Every process must know, or the others would wait for ever.
+    loss = accelerator.reduce(loss, reduction="sum")
+    if norm is not None and not bool(torch.isfinite(torch.as_tensor(norm))):
+        raise FitError(
+            f"step {progress.step + 1}: the gradient is not finite, in the rows {rows_of(run, step)}",
+            hint="lower the learning rate or look at these rows; the last saved state is untouched",
+        )
+    run.optimizer.step()
+    run.optimizer.zero_grad(set_to_none=True)
+    return {
+        "step": progress.step + 1,
+        "epoch": progress.epoch,
+        "loss": float(loss),
+        "learning_rate": rate,
+        "grad_norm": None if norm is None else float(norm),
+        "pairs": int(train.pairs_G[list(step)].sum()),
+        "tokens": int(train.tokens_G[list(step)].sum()),
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def shares(run: Run, step: Sequence[int]) -> list[tuple[int, ...]]:
+    """This process's forward passes for a step. All processes make equally many, an empty one where there is nothing left to do."""
+    accelerator, tokens_G = run.accelerator, run.train.tokens_G
+    by_rank = [split_micro(part, tokens_G, run.config.micro_tokens) for part in split_ranks(step, tokens_G, accelerator.num_processes)]
+    most = max(len(micros) for micros in by_rank)
+    mine = by_rank[accelerator.process_index]
+    return mine + [()] * (most - len(mine))
+
+
+def backward(run: Run, micro: Sequence[int], weight: float) -> torch.Tensor:
+    """Forward and backward of one pass; returns its part of the step's mean loss."""
+    accelerator = run.accelerator
+    groups = [run.train.groups[number] for number in micro]
+    if not groups:
+        smallest = run.train.groups[int(np.argmin(run.train.tokens_G))]
+        reward_R, log_nu = run.trainee(run.pack([smallest]))
+        loss = 0.0 * reward_R.sum() + (0.0 if log_nu is None else 0.0 * log_nu)
+    else:
+        reward_R, log_nu = run.trainee(run.pack(groups))
+        try:
+            loss = summed_loss(reward_R, log_nu, groups, run.config.loss) / weight
+        except NonFiniteError as error:
+            rows = ", ".join(run.names[record] for record in error.records[:10])
+            raise FitError(
+                f"the loss is not a finite number on {len(error.records)} rows: {rows}{' …' if len(error.records) > 10 else ''}",
+                hint="lower the learning rate or look at these rows; the last saved state is untouched",
+            ) from error
+    # Gradients are averaged over processes; the loss was divided by the weight of all of them.
+    accelerator.backward(loss * accelerator.num_processes)
+    return loss.detach()
+
+
+def evaluate(run: Run, progress: Progress) -> Progress:
+    """Measure the held-out loss, note the best, and say when it has stopped falling."""
+    assert run.held_out is not None
+    held_out = measure_held_out(run)
+    row = {"step": progress.step, "held_out_nll": held_out.nll, "held_out_accuracy": held_out.accuracy}
+    report(run, row, run.observer.evaluated)
+    rule = run.config.early_stopping
+    if rule is None:
+        return progress
+    if progress.best_nll is None or held_out.nll < progress.best_nll - rule.min_delta:
+        tensors = state.capture(run.trainee, run.optimizer)
+        if run.accelerator.is_main_process:
+            weights = {name: tensor for name, tensor in tensors.items() if name.startswith("model/")}
+            state.write_state(state.best_folder(run.checkpoints, progress.step), weights, {"step": progress.step})
+        return replace(progress, best_nll=held_out.nll, best_step=progress.step, without_better=0)
+    without = progress.without_better + 1
+    if without < rule.patience:
+        return replace(progress, without_better=without)
+    run.observer.noted(f"stopped early at step {progress.step}: no better held-out NLL in {without} evaluations")
+    return replace(progress, without_better=without, stopped="early")
+
+
+def measure_held_out(run: Run) -> HeldOut:
+    assert run.held_out is not None
+    batches = split_micro(range(len(run.held_out.groups)), run.held_out.tokens_G, run.config.micro_tokens)
+    return measure(run.trainee, run.held_out, batches, run.pack)
+
+
+def save(run: Run, progress: Progress) -> None:
+    """Write the state of the run after `progress.step` steps; every process must call it."""
+    tensors = state.capture(run.trainee, run.optimizer)
+    if run.accelerator.is_main_process:
+        fields = {name: getattr(progress, name) for name in Progress.__dataclass_fields__}
+        state.save_step(run.checkpoints, progress.step, tensors, {**fields, "fingerprint": run.train.fingerprint})
+    run.accelerator.wait_for_everyone()
+
+
+def agree(accelerator: Accelerator, *flags: bool) -> list[bool]:
+    """Flags that are true on any process, the same on all."""
+    if accelerator.num_processes == 1:
+        return list(flags)
+    totals = accelerator.reduce(torch.tensor([float(flag) for flag in flags], device=accelerator.device), reduction="sum")
+    return [bool(total > 0) for total in totals.tolist()]
+
+
+def report(run: Run, row: dict[str, Any], tell: Any) -> None:
+    if not run.accelerator.is_main_process:
+        return
+    if run.log is not None:
+        run.log.write(row)
+    tell(row)
+    if run.config.trackers:
+        run.accelerator.log({key: value for key, value in row.items() if isinstance(value, float)}, step=row["step"])
+
+
+def rows_of(run: Run, step: Sequence[int]) -> str:
+    """The rows behind a step, the first few by name."""
+    records = sorted({int(record) for number in step for record in run.train.groups[number].group.record_E})
+    return ", ".join(run.names[record] for record in records[:10]) + (" …" if len(records) > 10 else "")

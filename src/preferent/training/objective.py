@@ -1,0 +1,141 @@
+"""From the rewards of a packed batch to its loss, summed and unweighted by anything but the records' own weights.
+
+Legend: R responses in the batch, E edges, K items of one ranking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from preferent.core.errors import FitError
+from preferent.training import losses
+from preferent.training.config import Davidson, Loss, PlackettLuce, RaoKupper
+from preferent.training.prepare import TokenGroup
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """Every comparison of some groups: indices into the rewards of the batch, and what was said about each."""
+
+    i_E: torch.Tensor
+    j_E: torch.Tensor
+    p_E: torch.Tensor
+    weight_E: torch.Tensor
+    tie_E: torch.Tensor
+    margin_E: torch.Tensor | None
+    record_E: torch.Tensor
+
+
+def edges_of(groups: Sequence[TokenGroup], *, without_rankings: bool = False) -> Edges:
+    """The edges of a batch in the order of its groups; `without_rankings` leaves out those that stand for a ranking."""
+    offset = 0
+    parts: list[tuple[np.ndarray, ...]] = []
+    for item in groups:
+        group = item.group
+        keep = ~group.ranked_E if without_rankings else np.ones(group.n_edges, dtype=bool)
+        columns = (
+            group.i_E + offset,
+            group.j_E + offset,
+            group.p_E,
+            group.weight_E,
+            group.tie_E,
+            group.margin_E,
+            group.record_E,
+        )
+        parts.append(tuple(column[keep] for column in columns))
+        offset += len(item.ids)
+    i_E, j_E, p_E, weight_E, tie_E, margin_E, record_E = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Edges(
+        i_E=torch.from_numpy(i_E),
+        j_E=torch.from_numpy(j_E),
+        p_E=torch.from_numpy(p_E).float(),
+        weight_E=torch.from_numpy(weight_E).float(),
+        tie_E=torch.from_numpy(tie_E).float(),
+        margin_E=torch.from_numpy(margin_E).float() if margin_E.any() else None,
+        record_E=torch.from_numpy(record_E),
+    )
+
+
+def weight_of(groups: Sequence[TokenGroup], loss: Loss) -> float:
+    """What the summed loss of these groups is divided by to make a mean: per comparison, or per choice of a ranking."""
+    if isinstance(loss, PlackettLuce):
+        edges = sum(float(item.group.weight_E[~item.group.ranked_E].sum()) for item in groups)
+        return edges + sum(ranking.weight * (len(ranking.indices) - 1) for item in groups for ranking in item.group.rankings)
+    return sum(float(item.group.weight_E.sum()) for item in groups)
+
+
+def summed_loss(reward_R: torch.Tensor, log_nu: torch.Tensor | None, groups: Sequence[TokenGroup], loss: Loss) -> torch.Tensor:
+    """Weighted sum of the losses of all edges (and rankings) of a batch.
+
+    Raises NonFiniteError naming the records when one is NaN or infinite.
+    """
+    listwise = isinstance(loss, PlackettLuce)
+    edges = edges_of(groups, without_rankings=listwise)
+    loss_E = edge_loss(reward_R, log_nu, edges, loss)
+    _refuse_non_finite(loss_E, edges.record_E)
+    total = (loss_E * edges.weight_E.to(loss_E)).sum()
+    if listwise:
+        total = total + _ranking_loss(reward_R, groups)
+    return total
+
+
+def edge_loss(reward_R: torch.Tensor, log_nu: torch.Tensor | None, edges: Edges, loss: Loss) -> torch.Tensor:
+    """Loss of each edge, shape (E,). Plackett-Luce on two items is Bradley-Terry."""
+    device = reward_R.device
+    reward_i_E, reward_j_E = reward_R[edges.i_E.to(device)], reward_R[edges.j_E.to(device)]
+    p_E = losses.label_smoothing(edges.p_E.to(device), loss.label_smoothing)
+    if isinstance(loss, Davidson | RaoKupper):
+        assert log_nu is not None
+        outcome_E3 = losses.outcomes(p_E, edges.tie_E.to(device))
+        d_E = reward_i_E - reward_j_E
+        if isinstance(loss, Davidson):
+            loss_E = losses.davidson(d_E, outcome_E3, log_nu=log_nu)
+        else:
+            loss_E = losses.rao_kupper(d_E, outcome_E3, raw_theta=log_nu)
+    else:
+        margin_E = None if edges.margin_E is None else edges.margin_E.to(device)
+        loss_E = losses.bradley_terry(reward_i_E, reward_j_E, p_E, margin_E=margin_E)
+    if loss.centring:
+        loss_E = loss_E + losses.centring(reward_i_E, reward_j_E, loss.centring)
+    return loss_E
+
+
+def _ranking_loss(reward_R: torch.Tensor, groups: Sequence[TokenGroup]) -> torch.Tensor:
+    """Weighted sum over the rankings of a batch."""
+    indices: list[int] = []
+    ranks: list[float] = []
+    members: list[int] = []
+    rankings = []
+    offset = 0
+    for item in groups:
+        for ranking in item.group.rankings:
+            indices += [index + offset for index in ranking.indices]
+            ranks += ranking.ranks
+            members += [len(rankings)] * len(ranking.indices)
+            rankings.append(ranking)
+        offset += len(item.ids)
+    if not rankings:
+        return reward_R.new_zeros(())
+    device = reward_R.device
+    reward_N, rank_N = reward_R[torch.tensor(indices, device=device)], torch.tensor(ranks, device=device)
+    loss_G = losses.plackett_luce(reward_N, rank_N, ranking_N=torch.tensor(members, device=device))
+    _refuse_non_finite(loss_G, torch.tensor([ranking.record for ranking in rankings]))
+    return (loss_G * torch.tensor([ranking.weight for ranking in rankings], device=device)).sum()
+
+
+class NonFiniteError(FitError):
+    """A loss that is NaN or infinite; `records` are the positions of the records it came from."""
+
+    def __init__(self, records: Sequence[int]) -> None:
+        super().__init__("the loss stopped being a number")
+        self.records = tuple(records)
+
+
+def _refuse_non_finite(loss_E: torch.Tensor, record_E: torch.Tensor) -> None:
+    bad_E = ~torch.isfinite(loss_E.detach()).cpu()
+    if bool(bad_E.any()):
+        raise NonFiniteError(sorted(set(record_E[bad_E].tolist())))

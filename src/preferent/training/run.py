@@ -1,0 +1,207 @@
+"""`train`: preferences in, a checkpoint folder out. Sets a run up, lets the loop run, and writes what it made.
+
+OUTPUT/   model.safetensors, config.json, tokenizer files, preferent.json   the checkpoint
+          adapter/            with LoRA: the adapter and its head, as peft loads it
+          config.toml         the settings with every default filled in
+          metrics.jsonl       one line per step and evaluation
+          checkpoints/        while it runs: the state to resume from
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+from peft import PeftModel
+
+from preferent.core.errors import DataError, ExistsError
+from preferent.core.records import Preference, Ranking
+from preferent.models.checkpoint import CARD
+from preferent.models.lora import add_lora
+from preferent.models.reward_model import RewardModel
+from preferent.training import state
+from preferent.training.config import Lora, TrainConfig, resolved_learning_rate, to_toml
+from preferent.training.finish import TrainResult, finish
+from preferent.training.first_batch import PathCheck, choose_path
+from preferent.training.groups import group_records, split_groups
+from preferent.training.loop import Progress, Run, fit
+from preferent.training.metrics_log import MetricsLog
+from preferent.training.observer import Observer
+from preferent.training.prepare import prepare
+from preferent.training.signals import stop_on_sigterm
+from preferent.training.trainee import checkpoint_activations, silence_dropout, trainee_of
+
+Record = Preference | Ranking
+
+
+def train(
+    records: Sequence[Record],
+    held_out: Sequence[Record],
+    config: TrainConfig,
+    output: str | Path,
+    *,
+    data: dict[str, Any] | None = None,
+    resume: bool = False,
+    observer: Observer | None = None,
+) -> TrainResult:
+    """Train a reward model on `records` and write it to the folder `output`.
+
+    `held_out` steers early stopping and fits the temperature; it may be empty, and then neither happens. `data` (the ledger) is
+    kept in the checkpoint. With `resume` the run goes on from its last saved state, to the same weights as without the stop.
+    Under `accelerate launch` or torchrun every process calls this with the same arguments.
+
+    Raises ExistsError (the folder holds something and `resume` is not set), DataError, ConfigError, ModelError, and FitError when
+    the loss stops being a number (naming the rows).
+    """
+    output = Path(output)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    _refuse_overwrite(output, resume=resume)
+    if not records:
+        raise DataError("there is nothing to train on: no records", hint="look at the ledger of `preferent check`")
+    accelerator = _accelerator(config, output)
+    observer = observer if observer is not None and accelerator.is_main_process else Observer()
+    model, adapter = _model(config, records)
+    train_part = prepare(model, split_groups(group_records(records), max_responses=config.max_responses, seed=config.seed))
+    held_out_groups = split_groups(group_records(held_out), max_responses=config.max_responses, seed=config.seed)
+    held_out_part = prepare(model, held_out_groups) if held_out_groups else None
+    trainee, optimizer = _prepared_for(accelerator, model, config)
+    run = Run(
+        config=config,
+        model=model,
+        trainee=trainee,
+        optimizer=optimizer,
+        accelerator=accelerator,
+        train=train_part,
+        held_out=held_out_part,
+        checkpoints=output / "checkpoints",
+        log=None,
+        observer=observer,
+        names=[_name(record, number) for number, record in enumerate(records)],
+        adapter=adapter,
+        rebuild=lambda: _model(config, records),
+    )
+    checked = _check_first_batch(run)
+    progress = _resume(run) if resume else Progress()
+    _note(run, checked)
+    if accelerator.is_main_process:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "config.toml").write_text(to_toml(config), encoding="utf-8")
+        run.log = MetricsLog(output, keep_until=progress.step)
+    try:
+        with stop_on_sigterm() as stop:
+            progress = fit(run, progress, stop)
+    finally:
+        if run.log is not None:
+            run.log.close()
+    result = finish(run, progress, output, path=checked.path, data=data or {})
+    accelerator.end_training()
+    return result
+
+
+def _refuse_overwrite(output: Path, *, resume: bool) -> None:
+    if resume:
+        if (output / CARD).exists():
+            raise ExistsError(f"{output}: this run has finished; there is nothing to resume", hint="choose another folder for a new run")
+        if not state.step_folders(output / "checkpoints"):
+            raise DataError(f"{output}: no saved state to resume from", hint="leave out --resume to start the run")
+    elif output.exists() and any(output.iterdir()):
+        left = state.step_folders(output / "checkpoints") and not (output / CARD).exists()
+        hint = "--resume goes on with the run in it; --force starts over" if left else "choose another folder, or --force"
+        raise ExistsError(f"{output}: the folder is not empty", hint=hint)
+
+
+def _accelerator(config: TrainConfig, output: Path) -> Accelerator:
+    precision = {"fp32": "no", "bf16": "bf16"}.get(config.precision)
+    if precision is None and torch.cuda.is_available() and torch.cuda.is_bf16_supported():
+        precision = "bf16"
+    accelerator = Accelerator(mixed_precision=precision, log_with=list(config.trackers) or None, project_dir=str(output))
+    if config.trackers:
+        flat = {key: value if isinstance(value, int | float | str | bool) else str(value) for key, value in config.model_dump().items()}
+        accelerator.init_trackers("preferent", config=flat)
+    return accelerator
+
+
+def _model(config: TrainConfig, records: Sequence[Record]) -> tuple[RewardModel, PeftModel | None]:
+    """The reward model as it is before the first step, the same for the same settings and data."""
+    stated = config.max_length if "max_length" in config.model_fields_set else None
+    model = RewardModel.create(
+        config.base, max_length=stated, texts=_texts(records), seed=config.seed, trust_remote_code=config.trust_remote_code
+    )
+    if not config.share_prompts:
+        model.module.share = False
+    if not config.dropout:
+        silence_dropout(model.module)
+    adapter = None
+    if isinstance(config.adapter, Lora):
+        lora = config.adapter
+        targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            adapter = add_lora(model.module, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=targets)
+    if config.gradient_checkpointing:
+        checkpoint_activations(model.module)
+    return model, adapter
+
+
+def _texts(records: Iterable[Record]) -> Iterator[str]:
+    for record in records:
+        yield from (message.content for message in record.prompt)
+        yield from record.responses if isinstance(record, Ranking) else (record.response_a, record.response_b)
+
+
+def _prepared_for(accelerator: Accelerator, model: RewardModel, config: TrainConfig) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    """The trainee and its optimizer, wrapped for however many processes there are. Biases and norms are not decayed."""
+    torch.manual_seed(config.seed)
+    trainee = trainee_of(model, config)
+    trainable = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [parameter for parameter in trainable if parameter.dim() >= 2], "weight_decay": config.weight_decay},
+        {"params": [parameter for parameter in trainable if parameter.dim() < 2], "weight_decay": 0.0},
+    ]
+    fused = accelerator.distributed_type != DistributedType.FSDP
+    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=resolved_learning_rate(config), fused=fused)
+    return accelerator.prepare(trainee, optimizer)
+
+
+def _check_first_batch(run: Run) -> PathCheck:
+    """Score the first few groups by every path; on all processes the same ones."""
+    groups, tokens = [], 0
+    for item, size in zip(run.train.groups, run.train.tokens_G, strict=True):
+        if groups and tokens + size > min(run.config.micro_tokens, 4096):
+            break
+        groups.append(item)
+        tokens += int(size)
+    half = torch.bfloat16 if run.accelerator.mixed_precision == "bf16" else torch.float32
+    checked = choose_path(run.trainee, run.accelerator.unwrap_model(run.trainee), run.pack(groups), half)
+    return checked
+
+
+def _resume(run: Run) -> Progress:
+    folder = state.step_folders(run.checkpoints)[-1]
+    tensors, saved = state.read_state(folder)
+    if saved.pop("fingerprint") != run.train.fingerprint:
+        raise DataError(
+            f"{folder}: the run was started on other data or settings than these",
+            hint="resume with the same file, base and settings, or start a new run",
+        )
+    state.restore(run.trainee, run.optimizer, tensors)
+    return Progress(**{**saved, "stopped": None})
+
+
+def _note(run: Run, checked: PathCheck) -> None:
+    run.observer.noted(checked.note)
+    limit, part = run.model.card.render.max_length, run.train
+    if part.over_long:
+        cut = f", {part.response_cut} of them into the response" if part.response_cut else ""
+        run.observer.noted(f"{part.over_long} responses are longer than {limit} tokens with their prompt and lost its beginning{cut}")
+    if run.held_out is None:
+        run.observer.noted("no held-out pairs: no early stopping, no temperature")
+
+
+def _name(record: Record, number: int) -> str:
+    return f"record {number + 1}" if record.id is None else repr(record.id)

@@ -1,0 +1,46 @@
+"""What is trained: the reward module and, for losses with ties, one number more; and the parts of it that training switches."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from preferent.models.module import RewardModule
+from preferent.models.packing import PackedBatch
+from preferent.models.reward_model import RewardModel
+from preferent.training.config import Davidson, RaoKupper, TrainConfig
+
+
+class Trainee(nn.Module):
+    """forward(batch) -> (rewards of shape (R,), log of the tie parameter or None)."""
+
+    def __init__(self, reward: RewardModule, *, ties: bool) -> None:
+        super().__init__()
+        self.reward = reward
+        self.log_nu = nn.Parameter(torch.zeros(1)) if ties else None
+        # What FSDP wraps, each as one unit.
+        self._no_split_modules = getattr(reward.model, "_no_split_modules", None)
+
+    def forward(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
+        # Handed out by forward, since a sharded parameter is whole only there.
+        return self.reward(batch), None if self.log_nu is None else self.log_nu[0] * 1.0
+
+
+def trainee_of(model: RewardModel, config: TrainConfig) -> Trainee:
+    """The trainee of a reward model under these settings."""
+    return Trainee(model.module, ties=isinstance(config.loss, Davidson | RaoKupper))
+
+
+def silence_dropout(module: nn.Module) -> None:
+    """Every dropout to 0, layers and functional ones alike: two responses must be compared by the same network."""
+    for part in module.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+        for name, value in vars(part).items():
+            if "dropout" in name and isinstance(value, float):
+                setattr(part, name, 0.0)
+
+
+def checkpoint_activations(module: RewardModule) -> None:
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    module.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
