@@ -161,6 +161,8 @@ def best_of_n_plot(points: Sequence[CurvePoint]) -> str:
             axes.set(xlabel="KL bound (nats)", title=name)
         best = int(np.argmax(gold[:, 0]))
         right.axvline(kl[best], color=MUTED, linestyle="--", linewidth=1.0)
-        right.annotate(f"n={points[best].n}", (kl[best], gold[best, 0]), xytext=(4, 6), textcoords="offset points", fontsize=9)
+        side, gap = ("right", -4) if kl[best] > kl[-1] / 2 else ("left", 4)
+        text = {"xytext": (gap, 6), "textcoords": "offset points", "ha": side, "fontsize": 9}
+        right.annotate(f"best at n={points[best].n}", (kl[best], 0.0), xycoords=("data", "axes fraction"), **text)
 
     return draw("best of n", "Best of n: learned and true reward", paint, height=3.0)

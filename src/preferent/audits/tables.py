@@ -67,6 +67,7 @@ def printed(table: Table) -> Printed:
         bool(shown) and all(isinstance(row[k], (int, float)) and not isinstance(row[k], bool) for row in shown if k < len(row))
         for k in range(width)
     ]
+    numeric[:1] = [False]  # the first column names the row
     rows = [[cell(value) for value in row] + [""] * (width - len(row)) for row in shown]
     return Printed([str(head) for head in table.headers], rows, numeric, " ".join(filter(None, [table.note, rest])))
 
