@@ -170,23 +170,35 @@ def unfinished(module: Module) -> list[str]:
     """Notes to do it later, `raise NotImplementedError`, and functions without a body outside protocols."""
     lines = module.text.splitlines()
     complaints = [f"{module.name}:{n} {line.strip()}" for n, line in enumerate(lines, 1) if re.search(r"\b(TODO|FIXME|XXX)\b", line)]
-    for node in ast.walk(module.tree):
-        if isinstance(node, ast.Raise) and node.exc is not None and re.match(r"NotImplementedError\b", ast.unparse(node.exc)):
-            complaints.append(f"{module.name}:{node.lineno} raises NotImplementedError")
+    raised = [node for node in ast.walk(module.tree) if isinstance(node, ast.Raise) and node.exc is not None]
+    stubs = [node for node in raised if re.match(r"NotImplementedError\b", ast.unparse(node.exc or node))]
+    complaints += [f"{module.name}:{node.lineno} raises NotImplementedError" for node in stubs]
     return complaints + [f"{module.name}:{node.lineno} {node.name} does nothing" for node in _empty_functions(module.tree)]
 
 
-def _empty_functions(tree: ast.AST, *, declared: bool = False) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+def _does_nothing(node: ast.AST) -> bool:
+    """A function of a docstring, `...` or `pass`, that is not marked as one."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    body = [part for part in node.body if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))]
+    marks = [ast.unparse(mark).split(".")[-1] for mark in node.decorator_list]
+    # A click group's function only carries its help.
+    return all(isinstance(part, ast.Pass) for part in body) and not any(re.match(r"overload|abstractmethod|group", m) for m in marks)
+
+
+def _empty_functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            marks = [ast.unparse(mark).split(".")[-1] for mark in node.decorator_list]
-            body = [part for part in node.body if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))]
-            # A click group's function only carries its help.
-            if not declared and not any(re.match(r"overload|abstractmethod|group", mark) for mark in marks):
-                if all(isinstance(part, ast.Pass) for part in body):
-                    yield node
-        protocol = isinstance(node, ast.ClassDef) and any("Protocol" in ast.unparse(base) for base in node.bases)
-        yield from _empty_functions(node, declared=protocol)
+        if _does_nothing(node):
+            yield node  # type: ignore[misc]
+        elif not (isinstance(node, ast.ClassDef) and _is_an_interface(node)):
+            yield from _empty_functions(node)
+
+
+def _is_an_interface(node: ast.ClassDef) -> bool:
+    """A protocol, or a listener to be overridden: several methods, all of which do nothing."""
+    methods = [part for part in node.body if isinstance(part, ast.FunctionDef | ast.AsyncFunctionDef)]
+    protocol = any("Protocol" in ast.unparse(base) for base in node.bases)
+    return protocol or (len(methods) > 1 and all(map(_does_nothing, methods)))
 
 
 Rule = Callable[[Module], list[str]]
@@ -229,6 +241,7 @@ INNOCENT: list[tuple[Rule, str, str]] = [
     (swallows_everything, "preferent.core.x", "try:\n    f()\nexcept (OSError, SpecialException):\n    pass"),
     (unfinished, "preferent.core.x", "class A(NotImplementedError):\n    pass"),
     (unfinished, "preferent.core.x", "class P(Protocol):\n    def f(self): ..."),
+    (unfinished, "preferent.core.x", "class Listener:\n    def began(self): ...\n    def ended(self): ..."),
 ]
 
 

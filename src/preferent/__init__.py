@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from preferent.models.reward_model import RewardModel
     from preferent.optimize.best_of_n import best_of_n
     from preferent.training.config import TrainConfig
-    from preferent.training.loop import train
+    from preferent.training.run import train
 
 __version__ = "0.1.0"
 
@@ -59,7 +59,7 @@ _HOMES = {
     "preferent.models.reward_model": ("RewardModel",),
     "preferent.optimize.best_of_n": ("best_of_n",),
     "preferent.training.config": ("TrainConfig",),
-    "preferent.training.loop": ("train",),
+    "preferent.training.run": ("train",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 

@@ -57,12 +57,12 @@ class Progress:
     """A bar on stderr; where stderr is no terminal, a plain line every half minute.
 
     Used as a context manager, and called with the number of units just done (and, if wanted, a few words of its own).
-    `total` None means that nobody knows how many there will be.
+    `total` None means that nobody knows how many there will be; `done` were done before, by a run that is being resumed.
     """
 
-    def __init__(self, label: str, total: int | None, unit: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, label: str, total: int | None, unit: str, *, done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
         self.label, self.total, self.unit = label, total, unit
-        self.done = 0
+        self.done = self._before = done
         self._clock = clock
         self._started = self._spoke = clock()
         self._bar: Any = None
@@ -71,7 +71,7 @@ class Progress:
     def __enter__(self) -> Progress:
         if sys.stderr.isatty():
             self._bar = _rich_bar()
-            self._task = self._bar.add_task(self.label, total=self.total, words="")
+            self._task = self._bar.add_task(self.label, total=self.total, completed=self.done, words="")
             self._bar.start()
         return self
 
@@ -82,7 +82,7 @@ class Progress:
     def __call__(self, n: int = 1, words: str = "") -> None:
         self.done += n
         now = self._clock()
-        rate = self.done / max(now - self._started, 1e-9)
+        rate = (self.done - self._before) / max(now - self._started, 1e-9)
         if self._bar is not None:
             self._bar.update(self._task, completed=self.done, words=f"{rate:,.0f} {self.unit}/s {words}".rstrip())
         elif now - self._spoke >= SECONDS_BETWEEN_LINES:
