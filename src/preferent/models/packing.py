@@ -74,7 +74,8 @@ def shared_length(sequences: Sequence[Sequence[int]]) -> int:
         return 0
     limit = min(len(sequence) for sequence in sequences) - 1
     # The smallest and the largest in lexicographic order differ at least as early as any other two.
-    low, high = min(sequences), max(sequences)
+    rows = [tuple(sequence) for sequence in sequences]
+    low, high = min(rows), max(rows)
     for i in range(limit):
         if low[i] != high[i]:
             return i
