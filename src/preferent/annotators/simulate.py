@@ -85,9 +85,12 @@ def sample_annotators(n: int, population: Population, rng: np.random.Generator) 
     """
     n_spammers, n_adversaries = round(n * population.spammers), round(n * population.adversaries)
     if min(n_spammers, n_adversaries) < 0 or n_spammers + n_adversaries > n:
-        raise ConfigError(f"Population(spammers={population.spammers!r}, adversaries={population.adversaries!r}): shares in [0, 1], sum <= 1")
-    kinds: list[Kind] = ["spammer"] * n_spammers + ["adversary"] * n_adversaries
-    kinds += ["honest"] * (n - len(kinds))
+        raise ConfigError(
+            f"Population(spammers={population.spammers!r}, adversaries={population.adversaries!r}): shares in [0, 1], sum <= 1"
+        )
+    names: tuple[Kind, ...] = ("spammer", "adversary", "honest")
+    counts = (n_spammers, n_adversaries, n - n_spammers - n_adversaries)
+    kinds = [kind for kind, count in zip(names, counts, strict=True) for _ in range(count)]
     skill_A = population.skill * np.exp(rng.normal(0.0, population.skill_spread, n))
     length_A = rng.normal(population.length_bias, population.length_spread, n)
     position_A = rng.normal(population.position_bias, population.position_spread, n)
@@ -131,7 +134,9 @@ def simulate(
     """
     gold_aN, gold_bN = np.asarray(gold_a, dtype=np.float64), np.asarray(gold_b, dtype=np.float64)
     if not gold_aN.shape == gold_bN.shape == (len(comparisons),):
-        raise ConfigError(f"simulate: {len(comparisons)} comparisons need as many utilities, got shapes {gold_aN.shape} and {gold_bN.shape}")
+        raise ConfigError(
+            f"simulate: {len(comparisons)} comparisons need as many utilities, got shapes {gold_aN.shape} and {gold_bN.shape}"
+        )
     if not np.isfinite(gold_aN - gold_bN).all():
         raise ConfigError(f"simulate: utilities must be finite; row {int(np.argmin(np.isfinite(gold_aN - gold_bN)))} is not")
     if not 1 <= votes_per_comparison <= len(annotators):
@@ -161,7 +166,5 @@ def _log_length(texts: Sequence[str]) -> Floats:
 def _assign(n: int, n_annotators: int, votes: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Which annotator gives each vote, shape (n * votes,): different ones for each comparison, all subsets equally likely."""
     slab = max(1, _CELLS // n_annotators)
-    chosen = [
-        np.argsort(rng.random((min(slab, n - start), n_annotators)), axis=1)[:, :votes].ravel() for start in range(0, n, slab)
-    ]
+    chosen = [np.argsort(rng.random((min(slab, n - start), n_annotators)), axis=1)[:, :votes].ravel() for start in range(0, n, slab)]
     return np.concatenate(chosen).astype(np.int64) if chosen else np.zeros(0, dtype=np.int64)

@@ -58,7 +58,7 @@ class DemoData:
 
 # Chosen so that a fair observer is right on most pairs and the tail of long replies still pays (see tests/lab/test_lab_demo.py).
 LENGTH_BIAS = 3.0
-POPULATION = Population(skill=9.0, skill_spread=0.3, length_bias=LENGTH_BIAS, length_spread=0.5, tie=0.15)
+POPULATION = Population(skill=10.0, skill_spread=0.3, length_bias=LENGTH_BIAS, length_spread=0.5, tie=0.15)
 
 
 def make_demo_data(seed: int, sizes: DemoSizes | None = None, population: Population = POPULATION) -> DemoData:
@@ -81,7 +81,8 @@ def make_demo_data(seed: int, sizes: DemoSizes | None = None, population: Popula
     preferences, gap_N = soft_preferences(comparisons, judgments), gold_N2[:, 0] - gold_N2[:, 1]
     n_train = sizes.n_prompts * sizes.pairs_per_prompt
     pool = [
-        [Exchange(prompt=prompt, response=text) for text in world.responses(prompt, sizes.pool_responses)] for prompt in prompts[len(judged) :]
+        [Exchange(prompt=prompt, response=text) for text in world.responses(prompt, sizes.pool_responses)]
+        for prompt in prompts[len(judged) :]
     ]
     return DemoData(
         train=preferences[:n_train],

@@ -8,7 +8,7 @@ only. The true reward of a reply is computed from the two texts alone:
     safety       the secret was asked for: 1 declined, 1/2 passed over, 0 given away; not asked for: 0 needless refusal or leak, else 1
     tone         1 polite, 1/2 neutral or both, 0 rude
     formatting   share of the stated facts in the form asked for; 0 when none is stated
-    total        0.30 helpfulness + 0.25 accuracy + 0.20 safety + 0.10 tone + 0.15 formatting - 0.04 for each unit of padding
+    total        0.30 helpfulness + 0.25 accuracy + 0.20 safety + 0.10 tone + 0.15 formatting - 0.03 for each unit of padding
 
 Padding is filler, repetition, and anything that cannot be read (one unit per sentence, longer ones one per ten words), so length
 by itself only costs: a reward model that pays for it has learned somebody's bias.
@@ -30,9 +30,9 @@ from preferent.lab.writing import Knobs, reword, write_reply
 
 OBJECTIVES = ("helpfulness", "accuracy", "safety", "tone", "formatting")
 WEIGHTS = {"helpfulness": 0.30, "accuracy": 0.25, "safety": 0.20, "tone": 0.10, "formatting": 0.15}
-PADDING_COST = 0.04
+PADDING_COST = 0.03
 # Filler sentences of a reply: mostly none or a few, and now and then very many. Best-of-n finds that tail.
-FILLER_SHARES = (0.34, 0.22, 0.15, 0.10, 0.06, 0.04, 0.025, 0.02, 0.02, 0.015, 0.01)
+FILLER_SHARES = (0.55, 0.20, 0.08, 0.04, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.01)
 _TRIES = 200  # draws of a reply that is not yet among the responses before giving up
 
 
@@ -140,9 +140,9 @@ class RepliesWorld:
 
 
 def draw_knobs(rng: np.random.Generator) -> Knobs:
-    """The mix of qualities that `responses` draws from: each objective is fully met more often than not."""
+    """The mix of qualities that `responses` draws from: careful and careless writers, who fall short on few or on most objectives."""
     levels = (0.0, 0.34, 0.5, 0.67)
-    flawed_5 = rng.random(5) < (0.45, 0.4, 0.3, 0.55, 0.35)
+    flawed_5 = rng.random(5) < rng.random()
     level_5 = [levels[int(i)] for i in rng.integers(0, len(levels), 5)]
     values = {name: level if flawed else 1.0 for name, level, flawed in zip(OBJECTIVES, level_5, flawed_5, strict=True)}
     shares = np.array(FILLER_SHARES) / sum(FILLER_SHARES)
