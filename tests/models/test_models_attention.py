@@ -182,3 +182,17 @@ def test_packed_attention_refuses_what_it_does_not_know() -> None:
         packed_attention(torch.nn.Identity(), q, q, q, None, s_aux=torch.zeros(1))
     with pytest.raises(UnsupportedAttentionError, match="needs an attention mask"):
         packed_attention(torch.nn.Identity(), q, q, q, None)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2", "bert", "roberta", "modernbert", "deberta"])
+def test_a_half_precision_backbone_keeps_an_fp32_head_on_every_path(kind: str) -> None:
+    exact = RewardModule(build_classifier(kind)).eval()
+    module = RewardModule(build_classifier(kind).to(torch.bfloat16)).eval()
+    batch = batch_for(module, sequences_of(), share=module.share)
+    with torch.no_grad():
+        expected_R = exact(batch)
+        for reward_R in (module(batch), module.forward_plain(batch), rewards_alone(module.model, batch)):
+            assert reward_R.dtype == torch.float32
+            # bf16 keeps 8 bits; a head in bf16 would round rewards of this size to steps of 0.002 to 0.008.
+            assert float((reward_R - expected_R).abs().max()) < 0.03
+            assert not torch.equal(reward_R, reward_R.bfloat16().float())

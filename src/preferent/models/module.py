@@ -30,7 +30,8 @@ class RewardModule(nn.Module):
         self.packed = packed and self.family is not None and _accepts_packed_attention(model)
         self.share = self.packed and self.family is not None and self.family.causal
         # The head runs in fp32 whatever the backbone runs in: bf16 has steps of 0.125 near 23, which makes ties.
-        head_of(model)[1].float()
+        head = head_of(model)[1].float()
+        head.register_forward_pre_hook(_to_float)
 
     @property
     def causal(self) -> bool:
@@ -72,6 +73,11 @@ class RewardModule(nn.Module):
             with torch.autocast(last_RW.device.type, enabled=False):
                 return self.model.score(last_RW.float())[:, 0].float()
         return self.model(input_ids=ids_RL, attention_mask=mask_RL).logits[:, 0].float()
+
+
+def _to_float(head: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Half-precision features into the fp32 head, also where transformers' own forward calls it."""
+    return tuple(x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x for x in inputs)
 
 
 def padded(batch: PackedBatch, pad_id: int | None, *, left: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
