@@ -8,6 +8,7 @@ Legend: G groups, tokens_G packed tokens of each group, pairs_G its edges.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 
 import numpy as np
@@ -18,8 +19,6 @@ from preferent.training.config import Pairs, TrainConfig
 Step = tuple[int, ...]
 # A window is this many steps' worth of tokens: wide enough to find groups of like size, narrow enough to stay shuffled.
 WINDOW_STEPS = 32
-# How many passes with room are looked at before a new one is begun; with more, long held-out lists take quadratic time.
-OPEN_PASSES = 32
 
 
 def plan_epoch(tokens_G: ArrayLike, pairs_G: ArrayLike, config: TrainConfig, *, seed: int, epoch: int) -> list[Step]:
@@ -52,18 +51,17 @@ def count_oversize(tokens_G: ArrayLike, budget: int) -> int:
 def split_micro(step: Sequence[int], tokens_G: ArrayLike, micro_tokens: int) -> list[Step]:
     """Cut a step into forward passes of at most `micro_tokens` tokens each (a larger group has one to itself).
 
-    Largest groups first, each into the first of the latest passes that has room; within a pass the order of the step.
+    Largest groups first, each into the fullest pass that has room for it (best-fit decreasing); within a pass the order of the step.
     """
-    loads: list[int] = []
     parts: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # (tokens left, number of the pass), sorted
     for place, size in _largest_first(step, tokens_G):
-        recent = range(max(0, len(loads) - OPEN_PASSES), len(loads))
-        target = next((k for k in recent if loads[k] + size <= micro_tokens), len(loads))
-        if target == len(loads):
-            loads.append(0)
+        at = bisect.bisect_left(room, (size, -1))
+        left, number = room.pop(at) if at < len(room) else (micro_tokens, len(parts))
+        if number == len(parts):
             parts.append([])
-        loads[target] += size
-        parts[target].append(place)
+        parts[number].append(place)
+        bisect.insort(room, (left - size, number))
     return [tuple(step[place] for place in sorted(part)) for part in parts]
 
 

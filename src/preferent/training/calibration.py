@@ -19,7 +19,7 @@ from preferent.core.estimates import Estimate, cluster_codes
 from preferent.core.records import Floats
 
 # The search runs between these two; a fit that ends at one of them says so.
-LOWEST, HIGHEST = 1e-3, 1e3
+LOWEST, HIGHEST = 1e-6, 1e6
 # Fewer pairs than this say next to nothing about a scale.
 MIN_PAIRS = 10
 # The search ends when log T is known to this much.
@@ -61,7 +61,7 @@ def fit_temperature(
 
     margin_N: reward_i - reward_j at T = 1; p_N: probability that i is preferred, in [0, 1]; both shape (N,), and so are weights >= 0.
     The objective is convex in 1/T, so its derivative has at most one zero: Brent's method finds it on log T to 1e-10 between
-    T = 0.001 and T = 1000. Never worse than T = 1. The interval is the normal one on log T, cut to the range of the search, with the
+    T = 1e-6 and T = 1e6. Never worse than T = 1. The interval is the normal one on log T, cut to the range of the search, with the
     sandwich variance; given `clusters_N` (N prompts) it allows for pairs of one prompt being alike.
 
     Raises FitError: fewer than 10 pairs of positive weight, numbers that are not finite or out of range, all margins 0, all labels 0.5.

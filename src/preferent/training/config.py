@@ -280,7 +280,7 @@ def _parse(name: str, text: str) -> Any:
     """The value of one command-line word: by the type of its setting, TOML where it reads as TOML, else the text."""
     field = _fields().get(name, [("", None)])[0][1]
     if field is None or name.endswith(".kind"):
-        return None if text == "none" else text
+        return None if (name, text) == ("early_stopping", "none") else text
     if text.lower() == "none" and _takes(field, type(None)):
         return None
     try:
