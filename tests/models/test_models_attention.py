@@ -191,7 +191,9 @@ def test_a_half_precision_backbone_keeps_an_fp32_head_on_every_path(kind: str) -
     batch = batch_for(module, sequences_of(), share=module.share)
     with torch.no_grad():
         expected_R = exact(batch)
-        for reward_R in (module(batch), module.forward_plain(batch), rewards_alone(module.model, batch)):
+        ids_RL, mask_RL = padded(batch, module.model.config.pad_token_id)
+        own_R = module.model(input_ids=ids_RL, attention_mask=mask_RL).logits[:, 0]
+        for reward_R in (module(batch), module.forward_plain(batch), own_R):
             assert reward_R.dtype == torch.float32
             # bf16 keeps 8 bits; a head in bf16 would round rewards of this size to steps of 0.002 to 0.008.
             assert float((reward_R - expected_R).abs().max()) < 0.03
