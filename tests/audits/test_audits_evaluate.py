@@ -151,16 +151,16 @@ def test_the_length_scorer_is_its_own_baseline():
     assert found.numbers["minus_longer"].value == 0.0
     assert found.numbers["picks_longer"].value == 1.0
     assert found.numbers["length_spearman"].value == pytest.approx(1.0)
-    assert "does not beat the longer side wins" in " ".join(verdict(found))
+    assert "does not beat 'the longer side wins'" in " ".join(verdict(found))
 
 
 def test_the_verdict_says_what_the_intervals_say():
     lines = " ".join(verdict(evaluate(SCORER, random_pairs(400), n_resamples=300)))
-    assert "beats the longer side wins by +" in lines
+    assert "beats 'the longer side wins' by +" in lines
     assert "one held-out annotator" in lines
     wrong = FakeScorer(lambda exchange: -number_in(exchange))
     lines = " ".join(verdict(evaluate(wrong, random_pairs(400), n_resamples=300)))
-    assert "is worse than the longer side wins" in lines
+    assert "is worse than 'the longer side wins'" in lines
     assert "worse than a coin flip" in lines
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -71,7 +72,12 @@ def evaluation():
 
 CURVES = [{"step": k, "loss": 1 / (1 + k), "learning_rate": 1e-4} for k in range(80)] + [{"step": 80, "held_out_nll": 0.4}]
 POINTS = [
-    plots.CurvePoint(n, float(np.log(n) - (n - 1) / n), Estimate(n, n - 0.5, n + 0.5, 9, ""), Estimate(-((n - 4) ** 2), -40, 1, 9, ""))
+    SimpleNamespace(
+        n=n,
+        kl_bound=float(np.log(n) - (n - 1) / n),
+        proxy=Estimate(n, n - 0.5, n + 0.5, 9, ""),
+        gold=Estimate(-((n - 4) ** 2), -40, 1, 9, ""),
+    )
     for n in (1, 2, 4, 8)
 ]
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from preferent.audits.resample import Column, bound_at_edge, clustered_counts, clustered_means, spearman
+from preferent.audits.resample import Column, clustered_counts, clustered_means, share_interval, spearman
 from preferent.core.estimates import clustered_mean
 
 
@@ -68,7 +68,7 @@ def test_all_right_is_not_certainty():
     # Clopper-Pearson at 30 of 30: the lower end is .025^(1/30) = .8843
     assert (found.value, found.high) == (1.0, 1.0)
     assert found.low == pytest.approx(0.8843, abs=1e-4)
-    assert bound_at_edge(0.0, 30, 30).high == pytest.approx(1 - 0.8843, abs=1e-4)
+    assert share_interval(0.0, np.zeros(9), 30, 30).high == pytest.approx(1 - 0.8843, abs=1e-4)
 
 
 def test_spearman_with_counts_is_spearman_of_the_repeated_sample():

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preferent.audits.resample import Codes, Column, cluster_draws, clustered_means, interval, sums
+from preferent.audits.resample import Codes, interval, mean_draws, no_estimate, share_interval, sums
 from preferent.core.errors import ConfigError
 from preferent.core.estimates import Estimate
 from preferent.core.records import Floats
@@ -129,56 +129,26 @@ def reliability(
     """
     bin_N = equal_mass_bins(confidence_N, weights_N, N_BINS)
     used, bin_N = np.unique(bin_N, return_inverse=True)
-    n_bins, n_clusters = len(used), int(codes_N.max()) + 1
+    n, n_bins, n_clusters = len(bin_N), len(used), int(codes_N.max()) + 1
     cell_N = codes_N * n_bins + bin_N
-    gap_CB = sums(cell_N, weights_N * (confidence_N - label_N), n_clusters * n_bins).reshape(n_clusters, n_bins)
-    mass_CB = sums(cell_N, weights_N, n_clusters * n_bins).reshape(n_clusters, n_bins)
+    gap_CB, agree_CB, mass_CB = (
+        sums(cell_N, weights_N * value_N, n_clusters * n_bins).reshape(n_clusters, n_bins)
+        for value_N in (confidence_N - label_N, label_N, np.ones(n))
+    )
     share_B = mass_CB.sum(0) / mass_CB.sum()
     gap_B = gap_CB.sum(0) / mass_CB.sum(0)
-    value = float(share_B @ np.abs(gap_B))
-    noise_R = _noise(gap_CB, mass_CB, rng, n_resamples) if n_clusters > 1 else np.empty(0)
-    bins = _bins(confidence_N, label_N, weights_N, codes_N, bin_N, rng=rng, n_resamples=min(n_resamples, 1000))
-    floor = interval(float(noise_R.mean()) if len(noise_R) else np.nan, noise_R, len(bin_N), n_clusters)
+    draws_R2B = mean_draws(np.hstack([gap_CB, agree_CB]), np.hstack([mass_CB, mass_CB]), rng, n_resamples)
+    noise_R = np.abs(np.nan_to_num(draws_R2B[:, :n_bins] - gap_B)) @ share_B  # a bin that a draw misses adds nothing
+    bins = []
+    for b in range(n_bins):
+        where_N, agree = bin_N == b, float(agree_CB[:, b].sum() / mass_CB[:, b].sum())
+        clusters = int(np.count_nonzero(mass_CB[:, b]))
+        observed = share_interval(agree, draws_R2B[:, n_bins + b], int(where_N.sum()), clusters)
+        low, high = float(confidence_N[where_N].min()), float(confidence_N[where_N].max())
+        bins.append(Bin(low, high, observed.n, float(np.average(confidence_N[where_N], weights=weights_N[where_N])), observed))
+    value, noise = float(share_B @ np.abs(gap_B)), interval(float(noise_R.mean()), noise_R, n, n_clusters)
     if n_clusters < 2:
-        return Reliability(Estimate(value, np.nan, np.nan, len(bin_N), floor.method), floor, bins)
+        return Reliability(Estimate(value, np.nan, np.nan, n, noise.method), no_estimate(noise.method, n), tuple(bins))
     reach = float(np.quantile(noise_R, 0.95))
     method = f"conservative bound, bootstrap over {n_clusters} prompts, {n_bins} equal-mass bins"
-    return Reliability(Estimate(value, max(0.0, value - reach), min(1.0, value + reach), len(bin_N), method), floor, bins)
-
-
-def _noise(gap_CB: Floats, mass_CB: Floats, rng: np.random.Generator, n_resamples: int) -> Floats:
-    """Draws of sum mass x |gap* - gap|, shape (R,); a bin that a draw misses adds nothing."""
-    gap_B = gap_CB.sum(0) / mass_CB.sum(0)
-    share_B = mass_CB.sum(0) / mass_CB.sum()
-    draws = []
-    for counts in cluster_draws(len(gap_CB), n_resamples, rng):
-        mass_RB = counts @ mass_CB
-        gap_RB = np.divide(counts @ gap_CB, mass_RB, out=np.broadcast_to(gap_B, mass_RB.shape).copy(), where=mass_RB > 0)
-        draws.append(np.abs(gap_RB - gap_B) @ share_B)
-    return np.concatenate(draws)
-
-
-def _bins(
-    confidence_N: Floats,
-    label_N: Floats,
-    weights_N: Floats,
-    codes_N: Codes,
-    bin_N: NDArray[np.int64],
-    *,
-    rng: np.random.Generator,
-    n_resamples: int,
-) -> tuple[Bin, ...]:
-    """The bins as rows of the plot, in rising confidence."""
-    inside = [bin_N == b for b in range(int(bin_N.max()) + 1)]
-    columns = {str(b): Column.of(label_N, weights_N, where_N, share=True) for b, where_N in enumerate(inside)}
-    observed = clustered_means(columns, codes_N, rng=rng, n_resamples=n_resamples)
-    return tuple(
-        Bin(
-            low=float(confidence_N[where_N].min()),
-            high=float(confidence_N[where_N].max()),
-            n=int(where_N.sum()),
-            confidence=float(np.average(confidence_N[where_N], weights=weights_N[where_N])),
-            observed=observed[str(b)],
-        )
-        for b, where_N in enumerate(inside)
-    )
+    return Reliability(Estimate(value, max(0.0, value - reach), min(1.0, value + reach), n, method), noise, tuple(bins))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -130,14 +129,17 @@ def curves_plot(records: Sequence[Mapping[str, Any]]) -> str:
     return draw("curves", "Training curves", paint, height=3.9)
 
 
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
+class CurvePoint(Protocol):
     """Best-of-n at one n: the KL bound in nats (log n - (n - 1)/n), and proxy and gold reward of the winner."""
 
-    n: int
-    kl: float
-    proxy: Estimate
-    gold: Estimate
+    @property
+    def n(self) -> int: ...
+    @property
+    def kl_bound(self) -> float: ...
+    @property
+    def proxy(self) -> Estimate: ...
+    @property
+    def gold(self) -> Estimate: ...
 
 
 def best_of_n_plot(points: Sequence[CurvePoint]) -> str:
@@ -148,7 +150,7 @@ def best_of_n_plot(points: Sequence[CurvePoint]) -> str:
     if len(points) < 2:
         raise DataError(f"a best-of-n curve needs at least two points, got {len(points)}")
     points = sorted(points, key=lambda point: point.n)
-    kl = [point.kl for point in points]
+    kl = [point.kl_bound for point in points]
     proxy = np.array([[point.proxy.value, point.proxy.low, point.proxy.high] for point in points])
     proxy = (proxy - proxy[0, 0]) / (np.ptp(proxy[:, 0]) or 1.0)
     gold = np.array([[point.gold.value, point.gold.low, point.gold.high] for point in points])

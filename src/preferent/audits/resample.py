@@ -65,11 +65,13 @@ def cluster_draws(n_clusters: int, n_resamples: int, rng: np.random.Generator) -
         yield resample_weights(n_clusters, min(slab, n_resamples - start), rng)
 
 
-def bound_at_edge(value: float, n: int, n_clusters: int) -> Estimate:
-    """The interval of a share that is exactly 0 or 1 in the sample, where a bootstrap would claim certainty.
+def share_interval(value: float, draws_R: Floats, n: int, n_clusters: int) -> Estimate:
+    """`interval` for a share; at exactly 0 or 1 in the sample, where a bootstrap would claim certainty, an exact bound.
 
     Clopper and Pearson (1934) with each prompt as one trial: at 0 of C the upper end is 1 - 0.025^(1/C).
     """
+    if value not in (0.0, 1.0) or n_clusters < 2:
+        return interval(value, draws_R, n, n_clusters)
     reach = float(1.0 - 0.025 ** (1.0 / n_clusters))
     low, high = (0.0, reach) if value == 0.0 else (1.0 - reach, 1.0)
     return Estimate(value, low, high, n, f"exact bound over {n_clusters} prompts: no prompt differs")
@@ -95,17 +97,16 @@ def clustered_means(
         column = columns[name]
         sums_CK[:, k] = sums(codes_N, column.values_N * column.weights_N, n_clusters)
         mass_CK[:, k] = sums(codes_N, column.weights_N, n_clusters)
-    draws_RK = _ratios(sums_CK, mass_CK, rng, n_resamples) if names else np.empty((0, 0))
+    draws_RK = mean_draws(sums_CK, mass_CK, rng, n_resamples) if names else np.empty((0, 0))
     estimates = {name: no_estimate("no observations") for name in columns}
     for k, name in enumerate(names):
         value = float(sums_CK[:, k].sum() / mass_CK[:, k].sum())
-        clusters, n = int(np.count_nonzero(mass_CK[:, k])), columns[name].n
-        at_edge = columns[name].share and clusters > 1 and value in (0.0, 1.0)
-        estimates[name] = bound_at_edge(value, n, clusters) if at_edge else interval(value, draws_RK[:, k], n, clusters)
+        make = share_interval if columns[name].share else interval
+        estimates[name] = make(value, draws_RK[:, k], columns[name].n, int(np.count_nonzero(mass_CK[:, k])))
     return estimates
 
 
-def _ratios(sums_CK: Floats, mass_CK: Floats, rng: np.random.Generator, n_resamples: int) -> Floats:
+def mean_draws(sums_CK: Floats, mass_CK: Floats, rng: np.random.Generator, n_resamples: int) -> Floats:
     """Draws of sum / mass per column, shape (R, K); NaN where a draw holds no mass."""
     slabs = cluster_draws(len(sums_CK), n_resamples, rng)
     with np.errstate(invalid="ignore", divide="ignore"):

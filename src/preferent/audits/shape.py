@@ -5,6 +5,8 @@ Legend: E distinct exchanges, C prompts, R resamples.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from preferent.audits.resample import Codes, Column, clustered_counts, clustered_means, spearman, sums
@@ -27,11 +29,13 @@ def shape_of_rewards(
 ) -> dict[str, Estimate]:
     """Mean, standard deviation, within-prompt standard deviation, and Spearman with the response's characters, with intervals."""
     few = min(n_resamples, CORRELATION_RESAMPLES)
-    level = clustered_means({"reward_mean": Column.of(reward_E, np.ones_like(reward_E))}, codes_E, rng=rng, n_resamples=n_resamples)
-    spread_C = within_prompt_std(reward_E, codes_E)
-    spread = clustered_means(
-        {"within_prompt_std": Column.of(spread_C, np.ones_like(spread_C))}, np.arange(len(spread_C)), rng=rng, n_resamples=n_resamples
-    )
+    spread_C, size_C = within_prompt_std(reward_E, codes_E), np.bincount(codes_E)
+    columns = {
+        "reward_mean": Column.of(reward_E, np.ones_like(reward_E)),
+        "within_prompt_std": Column.of(spread_C[codes_E], 1.0 / size_C[codes_E]),  # weights make it a mean over prompts
+    }
+    means = clustered_means(columns, codes_E, rng=rng, n_resamples=n_resamples)
+    spread = replace(means["within_prompt_std"], n=int(np.count_nonzero(~np.isnan(spread_C))))
     centred_E = reward_E - reward_E.mean()
 
     def std(counts_E: Floats) -> float:
@@ -39,8 +43,8 @@ def shape_of_rewards(
         return float(np.sqrt(counts_E @ (centred_E - mean) ** 2 / max(counts_E.sum() - 1, 1)))
 
     return {
-        **level,
+        "reward_mean": means["reward_mean"],
         "reward_std": clustered_counts(std, codes_E, rng=rng, n_resamples=few),
-        **spread,
+        "within_prompt_std": spread,
         "length_spearman": clustered_counts(lambda counts_E: spearman(reward_E, chars_E, counts_E), codes_E, rng=rng, n_resamples=few),
     }

@@ -36,7 +36,8 @@ def interval_text(estimate: Estimate, *, sign: bool = False) -> str:
 def counts_text(evaluation: Evaluation) -> tuple[str, ...]:
     """What was evaluated and what the numbers leave out, in sentences."""
     counts = evaluation.counts
-    seen = f"{counts.pairs:,} pairs on {counts.prompts:,} prompts, {counts.exchanges:,} distinct exchanges scored"
+    prompts = "1 prompt" if counts.prompts == 1 else f"{counts.prompts:,} prompts"
+    seen = f"{counts.pairs:,} pairs on {prompts}, {counts.exchanges:,} distinct exchanges scored"
     lines = [f"{seen}, temperature {evaluation.temperature:.3g}."]
     lines.append(
         f"{counts.label_ties:,} label ties are left out of accuracy; {counts.reward_ties:,} pairs with equal rewards count one half."
