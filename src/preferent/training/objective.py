@@ -1,6 +1,6 @@
 """From the rewards of a packed batch to its loss, summed and unweighted by anything but the records' own weights.
 
-Legend: R responses in the batch, E edges, K items of one ranking.
+Legend: R responses in the batch, E edges, G rankings, K items of one ranking, N items of all rankings.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import torch
 
 from preferent.core.errors import FitError
 from preferent.training import losses
-from preferent.training.config import Davidson, Loss, PlackettLuce, RaoKupper
+from preferent.training.config import BradleyTerry, Davidson, Loss, PlackettLuce, RaoKupper
+from preferent.training.groups import GroupRanking
 from preferent.training.prepare import TokenGroup
 
 
@@ -36,7 +37,7 @@ def edges_of(groups: Sequence[TokenGroup], *, without_rankings: bool = False) ->
     parts: list[tuple[np.ndarray, ...]] = []
     for item in groups:
         group = item.group
-        keep = ~group.ranked_E if without_rankings else np.ones(group.n_edges, dtype=bool)
+        keep = ~group.from_ranking_E if without_rankings else np.ones(group.n_edges, dtype=bool)
         columns = (
             group.i_E + offset,
             group.j_E + offset,
@@ -63,8 +64,8 @@ def edges_of(groups: Sequence[TokenGroup], *, without_rankings: bool = False) ->
 def weight_of(groups: Sequence[TokenGroup], loss: Loss) -> float:
     """What the summed loss of these groups is divided by to make a mean: per comparison, or per choice of a ranking."""
     if isinstance(loss, PlackettLuce):
-        edges = sum(float(item.group.weight_E[~item.group.ranked_E].sum()) for item in groups)
-        return edges + sum(ranking.weight * (len(ranking.indices) - 1) for item in groups for ranking in item.group.rankings)
+        edges = sum(float(item.group.weight_E[~item.group.from_ranking_E].sum()) for item in groups)
+        return edges + sum(ranking.weight * (len(ranking.index_K) - 1) for item in groups for ranking in item.group.rankings)
     return sum(float(item.group.weight_E.sum()) for item in groups)
 
 
@@ -84,21 +85,21 @@ def summed_loss(reward_R: torch.Tensor, log_nu: torch.Tensor | None, groups: Seq
 
 
 def edge_loss(reward_R: torch.Tensor, log_nu: torch.Tensor | None, edges: Edges, loss: Loss) -> torch.Tensor:
-    """Loss of each edge, shape (E,). Plackett-Luce on two items is Bradley-Terry."""
+    """Loss of each edge, shape (E,). Under Plackett-Luce a comparison is a ranking of two items: Bradley-Terry."""
     device = reward_R.device
-    reward_i_E, reward_j_E = reward_R[edges.i_E.to(device)], reward_R[edges.j_E.to(device)]
-    p_E = losses.label_smoothing(edges.p_E.to(device), loss.label_smoothing)
+    reward_i_E, reward_j_E, p_E = reward_R[edges.i_E.to(device)], reward_R[edges.j_E.to(device)], edges.p_E.to(device)
     if isinstance(loss, Davidson | RaoKupper):
         assert log_nu is not None
         outcome_E3 = losses.outcomes(p_E, edges.tie_E.to(device))
         d_E = reward_i_E - reward_j_E
         if isinstance(loss, Davidson):
-            loss_E = losses.davidson(d_E, outcome_E3, log_nu=log_nu)
-        else:
-            loss_E = losses.rao_kupper(d_E, outcome_E3, raw_theta=log_nu)
-    else:
-        margin_E = None if edges.margin_E is None else edges.margin_E.to(device)
-        loss_E = losses.bradley_terry(reward_i_E, reward_j_E, p_E, margin_E=margin_E)
+            return losses.davidson(d_E, outcome_E3, log_nu=log_nu)
+        return losses.rao_kupper(d_E, outcome_E3, raw_theta=log_nu)
+    margin_E = None if edges.margin_E is None else edges.margin_E.to(device)
+    if isinstance(loss, PlackettLuce):
+        return losses.bradley_terry(reward_i_E, reward_j_E, p_E, margin_E=margin_E)
+    assert isinstance(loss, BradleyTerry)
+    loss_E = losses.bradley_terry(reward_i_E, reward_j_E, losses.label_smoothing(p_E, loss.label_smoothing), margin_E=margin_E)
     if loss.centring:
         loss_E = loss_E + losses.centring(reward_i_E, reward_j_E, loss.centring)
     return loss_E
@@ -106,25 +107,22 @@ def edge_loss(reward_R: torch.Tensor, log_nu: torch.Tensor | None, edges: Edges,
 
 def _ranking_loss(reward_R: torch.Tensor, groups: Sequence[TokenGroup]) -> torch.Tensor:
     """Weighted sum over the rankings of a batch."""
-    indices: list[int] = []
-    ranks: list[float] = []
-    members: list[int] = []
-    rankings = []
+    rankings: list[GroupRanking] = []
+    index_N, rank_N, member_N = [], [], []
     offset = 0
     for item in groups:
         for ranking in item.group.rankings:
-            indices += [index + offset for index in ranking.indices]
-            ranks += ranking.ranks
-            members += [len(rankings)] * len(ranking.indices)
+            index_N.append(ranking.index_K + offset)
+            rank_N.append(ranking.rank_K)
+            member_N.append(np.full(len(ranking.index_K), len(rankings)))
             rankings.append(ranking)
         offset += len(item.ids)
     if not rankings:
         return reward_R.new_zeros(())
-    device = reward_R.device
-    reward_N, rank_N = reward_R[torch.tensor(indices, device=device)], torch.tensor(ranks, device=device)
-    loss_G = losses.plackett_luce(reward_N, rank_N, ranking_N=torch.tensor(members, device=device))
+    index_N, rank_N, member_N = (torch.from_numpy(np.concatenate(parts)).to(reward_R.device) for parts in (index_N, rank_N, member_N))
+    loss_G = losses.plackett_luce(reward_R[index_N], rank_N, ranking_N=member_N, n_rankings=len(rankings))
     _refuse_non_finite(loss_G, torch.tensor([ranking.record for ranking in rankings]))
-    return (loss_G * torch.tensor([ranking.weight for ranking in rankings], device=device)).sum()
+    return (loss_G * torch.tensor([ranking.weight for ranking in rankings]).to(loss_G)).sum()
 
 
 class NonFiniteError(FitError):
