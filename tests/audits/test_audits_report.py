@@ -227,6 +227,8 @@ def test_tables_of_anything():
     assert parts["reasons"].rows == [["empty", "2"], ["deep.er", "1"]]
     assert (parts["rows (2)"].headers, parts["rows (2)"].rows) == (["a", "b"], [["1", "-"], ["-", "-"]])
     assert parts["notes (2)"].rows == [["x"], ["2"]]
+    share = {"share": Estimate(0.5, 0.25, 0.75, 9, "m").to_dict(), "none": Estimate(0.5, np.nan, np.nan, 9, "one prompt only").to_dict()}
+    assert parts_of(share, "t")[0].table.rows == [["share", "0.500 [0.250, 0.750]"], ["none", "0.500 one prompt only"]]
     long = printed(Table(("k",), [(k,) for k in range(1000)]))
     assert len(long.rows) == 200
     assert "800 of 1,000 rows are not shown" in long.note

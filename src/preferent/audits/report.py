@@ -21,11 +21,12 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from preferent.audits import plots
-from preferent.audits.evaluation import BLOCKS, MEANINGS, TITLES, Evaluation, Mistake
+from preferent.audits.evaluation import Evaluation, Mistake
 from preferent.audits.slices import GROUPS, Slice
 from preferent.audits.tables import Part, Printed, Table, flat, parts_of, printed
 from preferent.audits.text import counts_text, interval_text, number
 from preferent.audits.verdict import verdict
+from preferent.audits.words import BLOCKS, MEANINGS, TITLES
 from preferent.core.errors import DataError, ExistsError, MissingExtraError
 from preferent.core.records import Prompt
 
@@ -91,9 +92,8 @@ def write_report(
             file.write(page.encode("utf-8", "backslashreplace"))  # a lone surrogate in a text is shown, not an error
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
     return path
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from preferent.audits.text import interval_text, number
@@ -47,6 +47,9 @@ def cell(value: Any) -> str:
         return "-"
     if isinstance(value, Estimate):
         return f"{number(value.value)} {interval_text(value)}"
+    if is_estimate(value):
+        known: dict[str, Any] = {key: float("nan") if inner is None else inner for key, inner in value.items()}
+        return cell(Estimate(**known))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -55,6 +58,11 @@ def cell(value: Any) -> str:
         return f"{value:.6g}"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= MAX_CELL else f"{text[:MAX_CELL]}… (+{len(text) - MAX_CELL:,} characters)"
+
+
+def is_estimate(value: Any) -> bool:
+    """Whether `value` is what `Estimate.to_dict` gives."""
+    return isinstance(value, Mapping) and set(value) == {field.name for field in fields(Estimate)}
 
 
 def printed(table: Table) -> Printed:
@@ -77,7 +85,7 @@ def flat(value: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = []
     for key, inner in value.items():
         name = f"{prefix}{key}"
-        if isinstance(inner, Mapping) and inner:
+        if isinstance(inner, Mapping) and inner and not is_estimate(inner):
             rows.extend(flat(inner, f"{name}."))
         else:
             rows.append((name, inner))
@@ -89,7 +97,7 @@ def parts_of(data: Mapping[str, Any], title: str) -> list[Part]:
     parts = [Part(title, printed(Table((), _plain(data))))] if _plain(data) else []
     for key, value in data.items():
         name = str(key).replace("_", " ")
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping) and value and not is_estimate(value):
             parts.append(Part(name, printed(Table((), flat(value)))))
         elif isinstance(value, (list, tuple)) and value:
             parts.append(Part(f"{name} ({len(value):,})", printed(_table_of(value))))
@@ -101,7 +109,7 @@ def _plain(data: Mapping[str, Any]) -> list[tuple[str, Any]]:
     rows = []
     for key, value in data.items():
         name = str(key).replace("_", " ")
-        if isinstance(value, (Mapping, list, tuple)):
+        if isinstance(value, (Mapping, list, tuple)) and not is_estimate(value):
             if not value:
                 rows.append((name, "none"))
         else:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import io
 import re
 from itertools import groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from preferent.audits.evaluation import BLOCKS, TITLES, Evaluation
 from preferent.audits.slices import GROUPS, Slice
 from preferent.audits.verdict import verdict
+from preferent.audits.words import BLOCKS, TITLES
 from preferent.core.estimates import Estimate
+
+if TYPE_CHECKING:
+    from preferent.audits.evaluation import Evaluation
 
 SHOWN_SOURCES = 12
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from preferent.audits.evaluation import Evaluation
 from preferent.core.estimates import Estimate
+
+if TYPE_CHECKING:
+    from preferent.audits.evaluation import Evaluation
 
 LONGER, SHORTER = "'the longer side wins'", "'the shorter side wins'"
 COIN = float(np.log(2.0))
