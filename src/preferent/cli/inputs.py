@@ -1,0 +1,41 @@
+"""Options that several commands take about the data they read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from preferent.core.records import Exchange
+
+
+def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--format and --strict."""
+    from preferent.data.formats import FORMATS
+
+    for option in (
+        click.option("--strict", is_flag=True, help="Any refused row is an error."),
+        click.option(
+            "--format",
+            "data_format",
+            type=click.Choice(["auto", *FORMATS]),
+            default="auto",
+            show_default=True,
+            help="The shape of the rows; auto looks at the keys of every row.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def over_long_counter(base: str | None, max_length: int | None) -> tuple[Callable[[Exchange], int] | None, int | None]:
+    """A function that counts an exchange's tokens under `base`, and the limit; (None, None) without a base."""
+    if base is None:
+        if max_length is not None:
+            raise click.UsageError("--max-length needs --base: length is counted in that base's tokens")
+        return None, None
+    from preferent.models.render import load_renderer
+
+    renderer = load_renderer(base)
+    return renderer.count, max_length or renderer.max_length

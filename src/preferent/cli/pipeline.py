@@ -1,0 +1,119 @@
+"""The main job once: train on records, evaluate on the held-out ones, leave a report. `train` and `demo` both run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from preferent.audits.evaluate import evaluate
+from preferent.audits.evaluation import Evaluation
+from preferent.cli.output import Progress, talk
+from preferent.cli.scorers import WithProgress
+from preferent.core.errors import ExistsError
+from preferent.core.records import Preference, Ranking
+from preferent.models.reward_model import RewardModel
+from preferent.training.config import TrainConfig
+from preferent.training.finish import TrainResult
+from preferent.training.metrics_log import NAME as METRICS
+from preferent.training.observer import Observer
+from preferent.training.run import train
+
+Record = Preference | Ranking
+REPORT = "report.html"
+# What a run writes into its folder; --force removes a folder only if it holds one of these.
+MARKS = ("config.toml", METRICS, "preferent.json", "checkpoints")
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What the job made. `model` and `evaluation` are None on processes other than the main one, and after an interruption."""
+
+    result: TrainResult
+    model: RewardModel | None = None
+    evaluation: Evaluation | None = None
+
+
+class Bar(Observer):
+    """Shows a run on stderr: pairs and tokens per second, the loss, the time left."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._tokens = self._pairs = 0
+        self._seconds = 0.0
+        self._held_out = ""
+
+    def started(self, *, total_steps: int, done_steps: int) -> None:
+        if done_steps:
+            talk(f"resumed after step {done_steps}")
+        self._progress = Progress("training", total_steps, "steps", done=done_steps).__enter__()
+
+    def noted(self, text: str) -> None:
+        talk(text)
+
+    def stepped(self, row: Mapping[str, Any]) -> None:
+        self._tokens += row["tokens"]
+        self._pairs += row["pairs"]
+        self._seconds += row["seconds"]
+        rate = f"{self._pairs / self._seconds:,.1f} pairs/s, {self._tokens / self._seconds:,.0f} tokens/s"
+        if self._progress is not None:
+            self._progress(1, f"{rate}, loss {row['loss']:.3f}{self._held_out}")
+
+    def evaluated(self, row: Mapping[str, Any]) -> None:
+        self._held_out = f", held-out NLL {row['held_out_nll']:.3f}"
+
+    def close(self) -> None:
+        if self._progress is not None:
+            self._progress.__exit__(None, None, None)
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that talks and writes, also before any process group exists."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def clear(output: Path) -> None:
+    """Remove an earlier run. Raises ExistsError for a folder that does not look like one."""
+    if not output.exists():
+        return
+    if any(output.iterdir()) and not any((output / mark).exists() for mark in MARKS):
+        raise ExistsError(f"{output}: this folder holds something that is not a run of preferent, so --force leaves it alone")
+    shutil.rmtree(output)
+
+
+def train_and_evaluate(
+    records: Sequence[Record],
+    held_out: Sequence[Record],
+    config: TrainConfig,
+    output: Path,
+    *,
+    ledger: Mapping[str, Any],
+    resume: bool = False,
+) -> Done:
+    """Train, then evaluate the checkpoint on `held_out`; writes ledger.json and evaluation.json beside the checkpoint."""
+    bar = Bar()
+    try:
+        summary = {key: value for key, value in ledger.items() if key != "refusals"}
+        result = train(records, held_out, config, output, data=summary, resume=resume, observer=bar)
+    finally:
+        bar.close()
+    if not is_main_process():
+        return Done(result)
+    _write_json(output / "ledger.json", ledger)
+    if result.stopped == "signal":
+        return Done(result)
+    model = RewardModel.load(output, trust_remote_code=config.trust_remote_code)
+    if not held_out:
+        return Done(result, model)
+    with Progress("evaluating", None, "responses") as progress:
+        found = evaluate(WithProgress(model, progress), held_out, temperature=model.temperature, seed=config.seed)
+    _write_json(output / "evaluation.json", found.to_dict())
+    return Done(result, model, found)
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

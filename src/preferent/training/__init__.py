@@ -1,0 +1,1 @@
+"""Losses, batches, the loop, its settings: preferences in, a checkpoint folder out."""
