@@ -1,0 +1,59 @@
+"""Raw rows to records, one at a time: every row of the source comes out as `Located` or as `Refusal`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from pydantic import ValidationError
+
+from preferent.core.records import Preference, Ranking
+from preferent.data.formats.detect import Format, Shape, check_format, parse
+from preferent.data.formats.fields import Notes, Refused
+from preferent.data.ledger import Reason, Refusal
+from preferent.data.lines import RawRow, Source, read_raw
+from preferent.data.quality import note_on, wrong_with
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """A record and where it stands. notes: what was done to it; inverted: whether its scores say the opposite (None: no scores)."""
+
+    where: str
+    record: Preference | Ranking
+    shape: Shape
+    notes: Notes = ()
+    inverted: bool | None = None
+
+
+Row: TypeAlias = Located | Refusal
+
+
+def read_rows(source: Source, *, format: Format = "auto", split: str = "train") -> Iterator[Row]:
+    """Every row of `source`, in its order, as a record or a refusal; nothing is merged.
+
+    format: "auto" tells the shape from the keys of each row; a shape's name reads every row as that shape. split: which part of a
+    hub data set or data-set folder. Raises DataError for a source that cannot be opened, ConfigError for an unknown format.
+    """
+    check_format(format)
+    for raw in read_raw(source, split=split):
+        yield raw if isinstance(raw, Refusal) else _read(raw, format)
+
+
+def _read(raw: RawRow, format: Format) -> Row:
+    try:
+        parsed, shape = parse(raw.value, format)
+    except Refused as refused:
+        return Refusal(raw.where, refused.reason, refused.detail)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return Refusal(raw.where, Reason.WRONG_TYPE, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    except RecursionError:
+        return Refusal(raw.where, Reason.WRONG_TYPE, "nested too deeply")
+    wrong = wrong_with(parsed.record)
+    if wrong is not None:
+        return Refusal(raw.where, *wrong)
+    note = note_on(parsed.record)
+    notes = parsed.notes if note is None else (*parsed.notes, (note, 1))
+    return Located(raw.where, parsed.record, shape, notes, parsed.inverted)
