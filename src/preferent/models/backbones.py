@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from preferent.core.errors import MissingExtraError, ModelError
 from preferent.models.heads import head_of
 from preferent.models.quiet import quiet_transformers
-from preferent.models.render import prepare_template
+from preferent.models.render import prepare_template, without_own_specials
 from preferent.models.tiny import tiny_config, tiny_tokenizer
 
 ALIASES = ("minilm", "tiny")
@@ -57,6 +57,7 @@ def load_backbone(base: str, *, texts: Iterable[str] | None = None, seed: int = 
                 minilm_folder() if base == "minilm" else base, trust_remote_code=trust_remote_code, fresh=True
             )
     prepare_template(tokenizer)
+    tokenizer = without_own_specials(tokenizer)
     ensure_pad(model, tokenizer)
     tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
     _drop_bias(model)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import jinja2
+from tokenizers.processors import TemplateProcessing
+from transformers import PreTrainedTokenizerFast
 
 from preferent.core.errors import ModelError
 from preferent.core.records import Exchange, Prompt, Record
@@ -66,6 +68,29 @@ def prepare_template(tokenizer: Any) -> None:
         if template is DECODER_TEMPLATE and not tokenizer.eos_token:
             template = template.replace("eos_token", "'\n'")
     tokenizer.chat_template = _DATE_CALL.sub(f"'{FIXED_DATE}'", template)
+
+
+def without_own_specials(tokenizer: Any) -> Any:
+    """A tokenizer that adds no special tokens to a text: the template holds all of them, so rendered text tokenised the usual way
+    (`tokenizer(text)`, pipelines, servers) gives the ids that are scored, without a second BOS or CLS."""
+    if tokenizer("a")["input_ids"] == tokenizer("a", add_special_tokens=False)["input_ids"]:
+        return tokenizer
+    for rule in ("add_bos_token", "add_eos_token"):
+        if getattr(tokenizer, rule, False):
+            setattr(tokenizer, rule, False)
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return tokenizer
+    backend.post_processor = TemplateProcessing(single="$A", pair="$A $B", special_tokens=[])
+    # Classes of one model family (BertTokenizer) put their special tokens back on loading; the general class does not.
+    general = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        **tokenizer.special_tokens_map,
+        model_max_length=tokenizer.model_max_length,
+        model_input_names=tokenizer.model_input_names,
+    )
+    general.chat_template = tokenizer.chat_template
+    return general
 
 
 def prints_date(tokenizer: Any) -> bool:
