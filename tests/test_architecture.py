@@ -316,6 +316,11 @@ def test_help_loads_nothing_heavy():
     assert loaded & (HEAVY | OPTIONAL | {"numpy", "scipy", "pydantic", "rich"}) == set()
 
 
+def test_the_help_of_every_command_loads_nothing_heavy():
+    loaded = _loaded_after("from preferent.cli.main import COMMANDS, main\nfor name in COMMANDS: assert main([name, '--help']) == 0")
+    assert loaded & (HEAVY | OPTIONAL) == set()
+
+
 def test_help_is_quick():
     """Processor time of the whole process, the best of three: what else runs on the machine does not count."""
     seconds = []
