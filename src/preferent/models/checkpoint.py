@@ -66,6 +66,7 @@ def write_checkpoint(folder: Path, model: Any, tokenizer: Any, card: Card) -> No
         with quiet_transformers():
             model.save_pretrained(scratch)
             tokenizer.save_pretrained(scratch)
+        _name_tokenizer_class(Path(scratch, "tokenizer_config.json"))
         card_text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
         Path(scratch, CARD).write_text(card_text + "\n", encoding="utf-8")
         names = sorted(os.listdir(scratch), key=lambda name: name == CARD)
@@ -74,3 +75,11 @@ def write_checkpoint(folder: Path, model: Any, tokenizer: Any, card: Card) -> No
             if target.is_dir():
                 shutil.rmtree(target)
             os.replace(Path(scratch, name), target)
+
+
+def _name_tokenizer_class(path: Path) -> None:
+    """The general tokenizer class by the name that every version of transformers knows, not only the fifth."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.get("tokenizer_class") == "TokenizersBackend":
+        config["tokenizer_class"] = "PreTrainedTokenizerFast"
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
