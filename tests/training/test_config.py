@@ -29,7 +29,6 @@ from preferent.training.config import (
     total_steps,
 )
 
-
 SURFACE = [
     "base",
     "max_length",

@@ -201,10 +201,9 @@ def _split(group: Group, max_responses: int, seed: int) -> list[Group]:
     return parts + [_part(group, np.array(sorted(edges)), ()) for edges in chosen]
 
 
-def _part(group: Group, edges: Ints, rankings: tuple[GroupRanking, ...]) -> Group:
-    """The group restricted to some edges and the responses they touch."""
+def _part(group: Group, edges: Ints, rankings: tuple[GroupRanking, ...], named: dict[int, str]) -> Group:
+    """The group restricted to some edges and the responses they touch; `named` are the names of its records."""
     used = np.unique(np.concatenate([group.i_E[edges], group.j_E[edges]]))
-    named = dict(zip(np.unique(group.record_E).tolist(), group.names, strict=True))
     record_E = group.record_E[edges]
     return Group(
         prompt_key=group.prompt_key,
