@@ -6,6 +6,7 @@ A rule is a function from a parsed module to complaints, so each is also shown t
 from __future__ import annotations
 
 import ast
+import functools
 import graphlib
 import importlib
 import re
@@ -137,9 +138,18 @@ def heavy_in_a_light_room(module: Module) -> list[str]:
         if (package in HEAVY and not deferred) or (package in OPTIONAL and item.at_top and not item.for_types):
             complaints.append(f"{module.name}:{item.line} imports {package}")
         if module.room in {"cli", ""} and item.at_top and not item.for_types:
-            reached = [t for t in targets(item, MODULES) if Module(t, "").room in HEAVY_ROOMS]
-            complaints += [f"{module.name}:{item.line} imports {target} at the top" for target in reached]
+            reached = [target for target in targets(item, MODULES) if loads_heavy(target)]
+            complaints += [f"{module.name}:{item.line} imports {target} at the top, which loads torch" for target in reached]
     return complaints
+
+
+@functools.cache
+def loads_heavy(name: str) -> bool:
+    """Whether importing a module of ours imports torch or its kin, itself or by way of what it imports."""
+    at_top = [item for item in MODULES[name].imports if item.at_top and not item.for_types] if name in MODULES else []
+    parent = name.rpartition(".")[0]
+    ours = {target for item in at_top for target in targets(item, MODULES)} | ({parent} if parent else set())
+    return any(item.target.split(".")[0] in HEAVY for item in at_top) or any(loads_heavy(target) for target in ours - {name, "preferent"})
 
 
 def too_long(module: Module) -> list[str]:
@@ -222,7 +232,7 @@ PLANTED: list[tuple[Rule, str, str]] = [
     (heavy_in_a_light_room, "preferent.audits.x", "class A:\n    def f(self):\n        from transformers import AutoModel"),
     (heavy_in_a_light_room, "preferent.data.x", "import pyarrow.parquet as pq"),
     (heavy_in_a_light_room, "preferent.cli.x", "import torch"),
-    (heavy_in_a_light_room, "preferent.cli.x", "from preferent.training.loop import train"),
+    (heavy_in_a_light_room, "preferent.cli.x", "from preferent.training.run import train"),
     (too_long, "preferent.core.x", "x = 1\n" * 401),
     (too_long, "preferent.core.x", "class A:\n    def f(self):\n" + "        x = 1\n" * 60),
     (swallows_everything, "preferent.core.x", "try:\n    f()\nexcept:\n    pass"),
@@ -234,7 +244,8 @@ PLANTED: list[tuple[Rule, str, str]] = [
 INNOCENT: list[tuple[Rule, str, str]] = [
     (through_the_wall, "preferent.training.x", "from preferent.models.packing import pack\nfrom preferent.training.losses import f"),
     (heavy_in_a_light_room, "preferent.data.x", "def f():\n    import pyarrow"),
-    (heavy_in_a_light_room, "preferent.cli.x", "def f():\n    from preferent.training.loop import train\n    import torch"),
+    (heavy_in_a_light_room, "preferent.cli.x", "def f():\n    from preferent.training.run import train\n    import torch"),
+    (heavy_in_a_light_room, "preferent.cli.x", "from preferent.data import gate"),
     (heavy_in_a_light_room, "preferent.models.x", "import torch"),
     (too_long, "preferent.core.x", "x = 1\n" * 400),
     (too_long, "preferent.core.x", "def f():\n" + "    x = 1\n" * 59),
