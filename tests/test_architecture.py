@@ -145,11 +145,19 @@ def heavy_in_a_light_room(module: Module) -> list[str]:
 
 @functools.cache
 def loads_heavy(name: str) -> bool:
-    """Whether importing a module of ours imports torch or its kin, itself or by way of what it imports."""
-    at_top = [item for item in MODULES[name].imports if item.at_top and not item.for_types] if name in MODULES else []
-    parent = name.rpartition(".")[0]
-    ours = {target for item in at_top for target in targets(item, MODULES)} | ({parent} if parent else set())
-    return any(item.target.split(".")[0] in HEAVY for item in at_top) or any(loads_heavy(target) for target in ours - {name, "preferent"})
+    """Whether importing a module of ours imports torch or its kin, itself or by way of what it imports (packages above it included)."""
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        module = waiting.pop()
+        if module in seen or module not in MODULES or module == "preferent":
+            continue
+        seen.add(module)
+        at_top = [item for item in MODULES[module].imports if item.at_top and not item.for_types]
+        if any(item.target.split(".")[0] in HEAVY for item in at_top):
+            return True
+        waiting += [module.rpartition(".")[0], *(target for item in at_top for target in targets(item, MODULES))]
+    return False
 
 
 def too_long(module: Module) -> list[str]:
