@@ -30,4 +30,5 @@ def stop_on_sigterm() -> Iterator[StopRequest]:
     try:
         yield request
     finally:
-        signal.signal(signal.SIGTERM, before)
+        # None stands for a handler that was not installed from Python and cannot be put back from it.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
