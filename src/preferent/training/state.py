@@ -12,45 +12,63 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_state_dict, set_state_dict
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_optimizer_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
 
 from preferent.core.errors import DataError
 
 KEEP = 2
 _FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+_LOAD = StateDictOptions(full_state_dict=True, strict=False)
+_Moments = dict[str, Any]
 
 
 def capture(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    """Trainable weights, optimizer moments and the random state as flat names -> CPU tensors; every process must call it."""
-    weights, moments = get_state_dict(model, optimizer, options=_FULL)
-    flat = {f"model/{name}": tensor for name, tensor in weights.items() if isinstance(tensor, torch.Tensor)}
+    """Trainable weights and optimizer moments as flat names -> CPU tensors; every process must call it.
+
+    There is no random state to keep: the loop seeds every step from its number.
+    """
+    saved = get_state_dict(model, optimizer, options=_FULL)
+    weights, moments = cast("tuple[dict[str, torch.Tensor], _Moments]", saved)
+    flat = {f"model/{name}": tensor for name, tensor in weights.items()}
+    # Sharded, only the main process is given the gathered tensors.
     for name, entry in moments.get("state", {}).items():
-        for key, value in entry.items():
-            flat[f"optimizer/{name}/{key}"] = value if isinstance(value, torch.Tensor) else torch.tensor(value)
-    flat["random/torch"] = torch.get_rng_state()
+        flat |= {f"optimizer/{name}/{key}": torch.as_tensor(value) for key, value in entry.items()}
     # A view would drag its whole storage into the file, or be refused as shared.
     return {name: tensor.detach().contiguous().clone() for name, tensor in flat.items()}
 
 
 def restore(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]) -> None:
     """Put back what `capture` took; every process must call it."""
-    _, moments = get_state_dict(model, optimizer, options=_FULL)
-    weights = {name.removeprefix("model/"): tensor for name, tensor in tensors.items() if name.startswith("model/")}
-    state: dict[str, dict[str, Any]] = {}
+    # Not the gathered state, of which only the main process would get the groups.
+    now = cast("_Moments", get_optimizer_state_dict(model, optimizer))
+    entries: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimizer/"):
             parameter, key = name.removeprefix("optimizer/").rsplit("/", 1)
-            state.setdefault(parameter, {})[key] = tensor
-    groups = moments.get("param_groups", [])
-    options = StateDictOptions(full_state_dict=True, strict=False)
-    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict={"state": state, "param_groups": groups}, options=options)
-    if "random/torch" in tensors:
-        torch.set_rng_state(tensors["random/torch"])
+            entries.setdefault(parameter, {})[key] = tensor
+    # The learning rate is the loop's, and the rest of the optimizer's settings are the same: the run was checked to be the same.
+    moments: Any = {"state": entries, "param_groups": now.get("param_groups", [])}
+    set_state_dict(model, optimizer, model_state_dict=_weights(tensors), optim_state_dict=moments, options=_LOAD)
+
+
+def restore_weights(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+    """Put back the weights alone; every process must call it."""
+    set_model_state_dict(model, _weights(tensors), options=_LOAD)
+
+
+def _weights(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    return {name.removeprefix("model/"): tensor for name, tensor in tensors.items() if name.startswith("model/")}
 
 
 def write_state(folder: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
