@@ -10,7 +10,7 @@ from typing import Any
 
 from accelerate.utils import DistributedType
 from peft import PeftModel
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
 from preferent.core.errors import FitError
 from preferent.models.checkpoint import Calibration
@@ -82,14 +82,12 @@ def finish(run: Run, progress: Progress, output: Path, *, path: str, data: dict[
 
 def _load_best(run: Run, step: int) -> None:
     tensors, _ = state.read_state(state.best_folder(run.checkpoints, step))
-    weights = {name.removeprefix("model/"): tensor for name, tensor in tensors.items()}
-    options = StateDictOptions(full_state_dict=True, strict=False)
-    set_model_state_dict(run.trainee, weights, options=options)
+    state.restore_weights(run.trainee, tensors)
 
 
 def _calibrate(run: Run, held_out: HeldOut) -> Calibration | None:
     try:
-        fitted = fit_temperature(held_out.margin_E, held_out.p_E, held_out.weight_E, clusters_N=held_out.group_E)
+        fitted = fit_temperature(held_out.margin_E, held_out.p_E, held_out.weight_E, clusters_N=held_out.prompt_E)
     except FitError as error:
         run.observer.noted(f"no temperature: {error.message}")
         return None
@@ -114,7 +112,7 @@ def _metrics(progress: Progress, held_out: HeldOut | None, trainee: Trainee) -> 
         accuracy = held_out.accuracy
         metrics |= {"held_out_nll": held_out.nll, "held_out_accuracy": None if math.isnan(accuracy) else accuracy}
     if trainee.log_nu is not None:
-        metrics["tie_parameter"] = float(trainee.log_nu)
+        metrics["tie_parameter"] = float(trainee.log_nu.detach())
     return metrics
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from numpy.typing import NDArray
 
 from preferent.models.packing import PackedBatch
@@ -19,12 +21,13 @@ from preferent.training.prepare import Prepared, TokenGroup
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Reward differences of every held-out comparison, i minus j, with what people said: all shape (E,)."""
+    """Reward differences of every held-out comparison, i minus j, with what people said, its prompt and its record: all shape (E,)."""
 
     margin_E: NDArray[np.float64]
     p_E: NDArray[np.float64]
     weight_E: NDArray[np.float64]
-    group_E: NDArray[np.int64]
+    prompt_E: NDArray[np.int64]
+    record_E: NDArray[np.int64]
 
     @property
     def nll(self) -> float:
@@ -47,20 +50,52 @@ def measure(
     prepared: Prepared,
     batches: Sequence[Sequence[int]],
     pack: Callable[[Sequence[TokenGroup]], PackedBatch],
+    *,
+    rank: int = 0,
+    world: int = 1,
 ) -> HeldOut:
-    """Rewards of all held-out groups. Every process runs all of `batches`, which keeps sharded models in step."""
+    """Reward differences of all held-out comparisons, the same on every process, in the order of the groups.
+
+    The batches are shared out over processes. All make equally many passes, which keeps sharded models in step.
+    """
+    mine = [batches[number] for number in range(rank, len(batches), world)]
+    idle = -(-len(batches) // world) - len(mine)
     was_training = model.training
     model.eval()
-    rows: list[tuple[np.ndarray, ...]] = []
+    reward_of: dict[int, NDArray[np.float64]] = {}
     try:
         with torch.no_grad():
-            for numbers in batches:
+            for numbers in [*mine, *[batches[0]] * idle]:
                 groups = [prepared.groups[number] for number in numbers]
                 reward_R = model(pack(groups))[0].double().cpu().numpy()
-                edges = edges_of(groups)
-                margin_E = reward_R[edges.i_E.numpy()] - reward_R[edges.j_E.numpy()]
-                group_E = np.repeat(np.asarray(numbers), [item.group.n_edges for item in groups])
-                rows.append((margin_E, edges.p_E.double().numpy(), edges.weight_E.double().numpy(), group_E))
+                ends = np.cumsum([len(item.ids) for item in groups])
+                reward_of |= dict(zip(numbers, np.split(reward_R, ends[:-1]), strict=True))
     finally:
         model.train(was_training)
-    return HeldOut(*(np.concatenate(column) for column in zip(*rows, strict=True)))
+    return _compare(prepared, _gathered(reward_of, world))
+
+
+def _gathered(reward_of: dict[int, NDArray[np.float64]], world: int) -> dict[int, NDArray[np.float64]]:
+    """All processes' rewards on every one of them; of a group that two have scored the first one's."""
+    if world == 1:
+        return reward_of
+    parts: list[Any] = [None] * world
+    torch.distributed.all_gather_object(parts, reward_of)
+    together: dict[int, NDArray[np.float64]] = {}
+    for part in parts:
+        together = part | together
+    return together
+
+
+def _compare(prepared: Prepared, reward_of: dict[int, NDArray[np.float64]]) -> HeldOut:
+    edges = edges_of(prepared.groups)
+    reward_R = np.concatenate([reward_of[number] for number in range(len(prepared.groups))])
+    code: dict[str, int] = {}
+    prompt_G = [code.setdefault(item.group.prompt_key, len(code)) for item in prepared.groups]
+    return HeldOut(
+        margin_E=reward_R[edges.i_E.numpy()] - reward_R[edges.j_E.numpy()],
+        p_E=np.concatenate([item.group.p_E for item in prepared.groups]),
+        weight_E=np.concatenate([item.group.weight_E for item in prepared.groups]),
+        prompt_E=np.repeat(prompt_G, prepared.pairs_G),
+        record_E=edges.record_E.numpy(),
+    )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from preferent.models.packing import PackedBatch
 from preferent.models.reward_model import RewardModel
 from preferent.training import state
 from preferent.training.batches import plan_epoch, split_micro, split_ranks
-from preferent.training.config import TrainConfig, resolved_learning_rate, schedule_factor, total_steps
+from preferent.training.config import TrainConfig, resolved_learning_rate, schedule_factor
 from preferent.training.held_out import HeldOut, measure
 from preferent.training.metrics_log import MetricsLog
 from preferent.training.objective import NonFiniteError, summed_loss, weight_of
@@ -62,7 +62,8 @@ class Run:
     checkpoints: Path
     log: MetricsLog | None
     observer: Observer
-    names: Sequence[str]
+    # What must be the same for this run to be resumed.
+    identity: dict[str, Any]
     adapter: PeftModel | None
     # Builds the model as it was before the first step, for gathering sharded weights.
     rebuild: Callable[[], tuple[RewardModel, PeftModel | None]]
@@ -76,11 +77,12 @@ def fit(run: Run, progress: Progress, stop: StopRequest) -> Progress:
     """Train from `progress` to the end, an early stop, or a stop request (then the state has been saved)."""
     config = run.config
     steps = plan(run, progress.epoch)
-    total = total_steps(config, len(plan(run, 0)))
+    total = planned_steps(run)
     run.observer.started(total_steps=total, done_steps=progress.step)
     saved_at = time.monotonic()
     run.trainee.train()
-    while progress.step < total:
+    # A run that was killed after its early stop has only its end left to do.
+    while progress.step < total and progress.stopped is None:
         if progress.index >= len(steps):
             progress = replace(progress, epoch=progress.epoch + 1, index=0)
             steps = plan(run, progress.epoch)
@@ -97,13 +99,22 @@ def fit(run: Run, progress: Progress, stop: StopRequest) -> Progress:
             saved_at = time.monotonic()
         if stop_now:
             return replace(progress, stopped="signal")
-        if progress.stopped:
-            break
     return progress
 
 
 def plan(run: Run, epoch: int) -> list[tuple[int, ...]]:
     return plan_epoch(run.train.tokens_G, run.train.pairs_G, run.config, seed=run.config.seed, epoch=epoch)
+
+
+def planned_steps(run: Run) -> int:
+    """Optimiser steps of the whole run. Epochs need not have equally many: `epochs` passes are that many passes over every group."""
+    if run.config.max_steps is not None:
+        return run.config.max_steps
+    whole = math.floor(run.config.epochs)
+    share = run.config.epochs - whole
+    steps = sum(len(plan(run, epoch)) for epoch in range(whole))
+    # 0.1 of 30 steps is 3.0000000000000004.
+    return steps + (math.ceil(share * len(plan(run, whole)) - 1e-9) if share else 0)
 
 
 def due(every: int | None, progress: Progress, steps_per_epoch: int) -> bool:
@@ -120,19 +131,16 @@ def train_step(run: Run, step: Sequence[int], progress: Progress, total: int) ->
     for group in run.optimizer.param_groups:
         group["lr"] = rate
     weight = weight_of([train.groups[number] for number in step], config.loss)
+    torch.manual_seed(step_seed(config.seed, progress.step, accelerator.process_index))
     loss = torch.zeros((), device=accelerator.device)
+    bad: list[str] = []
     micros = shares(run, step)
     for number, micro in enumerate(micros):
         with accelerator.no_sync(run.trainee) if number < len(micros) - 1 else nullcontext():
-            loss += backward(run, micro, weight)
+            loss += backward(run, micro, weight, bad)
     norm = accelerator.clip_grad_norm_(run.trainee.parameters(), config.clip or math.inf)
-    # Every process must know, or the others would wait for ever.
-    loss = accelerator.reduce(loss, reduction="sum")
-    if norm is not None and not bool(torch.isfinite(torch.as_tensor(norm))):
-        raise FitError(
-            f"step {progress.step + 1}: the gradient is not finite, in the rows {rows_of(run, step)}",
-            hint="lower the learning rate or look at these rows; the last saved state is untouched",
-        )
+    loss = cast(torch.Tensor, accelerator.reduce(loss, reduction="sum"))
+    refuse_non_finite(run, step, progress, norm, bad)
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
     return {
@@ -156,8 +164,13 @@ def shares(run: Run, step: Sequence[int]) -> list[tuple[int, ...]]:
     return mine + [()] * (most - len(mine))
 
 
-def backward(run: Run, micro: Sequence[int], weight: float) -> torch.Tensor:
-    """Forward and backward of one pass; returns its part of the step's mean loss."""
+def step_seed(seed: int, step: int, process: int) -> int:
+    """What dropout draws from in one step: a function of the step, so that there is no random state to save."""
+    return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0])
+
+
+def backward(run: Run, micro: Sequence[int], weight: float, bad: list[str]) -> torch.Tensor:
+    """Forward and backward of one pass; returns its part of the step's mean loss, and adds to `bad` the rows where it has none."""
     accelerator = run.accelerator
     groups = [run.train.groups[number] for number in micro]
     if not groups:
@@ -169,20 +182,47 @@ def backward(run: Run, micro: Sequence[int], weight: float) -> torch.Tensor:
         try:
             loss = summed_loss(reward_R, log_nu, groups, run.config.loss) / weight
         except NonFiniteError as error:
-            rows = ", ".join(run.names[record] for record in error.records[:10])
-            raise FitError(
-                f"the loss is not a finite number on {len(error.records)} rows: {rows}{' …' if len(error.records) > 10 else ''}",
-                hint="lower the learning rate or look at these rows; the last saved state is untouched",
-            ) from error
+            bad += names_of(groups, error.records)
+            # Goes on, since the other processes would wait for ever; the gradient takes the news to them.
+            loss = reward_R.sum() * math.nan
     # Gradients are averaged over processes; the loss was divided by the weight of all of them.
     accelerator.backward(loss * accelerator.num_processes)
     return loss.detach()
+
+
+def refuse_non_finite(run: Run, step: Sequence[int], progress: Progress, norm: Any, bad: Sequence[str]) -> None:
+    """Stop before the weights are touched: FitError that names the rows whose loss, or gradient, is not a number."""
+    hint = "lower the learning rate or look at these rows; the last saved state is untouched"
+    if bad:
+        raise FitError(f"step {progress.step + 1}: the loss is not a finite number on {len(bad)} rows: {listed(bad)}", hint=hint)
+    if norm is not None and not bool(torch.isfinite(torch.as_tensor(norm))):
+        rows = names_of([run.train.groups[number] for number in step])
+        raise FitError(f"step {progress.step + 1}: the gradient is not finite, in the rows {listed(rows)}", hint=hint)
+
+
+def names_of(groups: Sequence[TokenGroup], records: Sequence[int] | None = None) -> list[str]:
+    """What to call the records of these groups, or those of them that are in `records`."""
+    named: dict[int, str] = {}
+    for item in groups:
+        named |= zip(np.unique(item.group.record_E).tolist(), item.group.names, strict=True)
+    return [named[record] for record in (sorted(named) if records is None else records)]
+
+
+def listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def evaluate(run: Run, progress: Progress) -> Progress:
     """Measure the held-out loss, note the best, and say when it has stopped falling."""
     assert run.held_out is not None
     held_out = measure_held_out(run)
+    if not math.isfinite(held_out.nll):
+        bad = held_out.record_E[~np.isfinite(held_out.margin_E)].tolist()
+        names = names_of(run.held_out.groups, sorted(set(bad)))
+        raise FitError(
+            f"step {progress.step}: the held-out loss is not a finite number on {len(names)} held-out rows: {listed(names)}",
+            hint="lower the learning rate or look at these rows; the last saved state is untouched",
+        )
     row = {"step": progress.step, "held_out_nll": held_out.nll, "held_out_accuracy": held_out.accuracy}
     report(run, row, run.observer.evaluated)
     rule = run.config.early_stopping
@@ -204,7 +244,8 @@ def evaluate(run: Run, progress: Progress) -> Progress:
 def measure_held_out(run: Run) -> HeldOut:
     assert run.held_out is not None
     batches = split_micro(range(len(run.held_out.groups)), run.held_out.tokens_G, run.config.micro_tokens)
-    return measure(run.trainee, run.held_out, batches, run.pack)
+    world = run.accelerator.num_processes
+    return measure(run.trainee, run.held_out, batches, run.pack, rank=run.accelerator.process_index, world=world)
 
 
 def save(run: Run, progress: Progress) -> None:
@@ -212,7 +253,7 @@ def save(run: Run, progress: Progress) -> None:
     tensors = state.capture(run.trainee, run.optimizer)
     if run.accelerator.is_main_process:
         fields = {name: getattr(progress, name) for name in Progress.__dataclass_fields__}
-        state.save_step(run.checkpoints, progress.step, tensors, {**fields, "fingerprint": run.train.fingerprint})
+        state.save_step(run.checkpoints, progress.step, tensors, {**fields, "identity": run.identity})
     run.accelerator.wait_for_everyone()
 
 
@@ -220,7 +261,8 @@ def agree(accelerator: Accelerator, *flags: bool) -> list[bool]:
     """Flags that are true on any process, the same on all."""
     if accelerator.num_processes == 1:
         return list(flags)
-    totals = accelerator.reduce(torch.tensor([float(flag) for flag in flags], device=accelerator.device), reduction="sum")
+    counts = torch.tensor([float(flag) for flag in flags], device=accelerator.device)
+    totals = cast(torch.Tensor, accelerator.reduce(counts, reduction="sum"))
     return [bool(total > 0) for total in totals.tolist()]
 
 
@@ -232,9 +274,3 @@ def report(run: Run, row: dict[str, Any], tell: Any) -> None:
     tell(row)
     if run.config.trackers:
         run.accelerator.log({key: value for key, value in row.items() if isinstance(value, float)}, step=row["step"])
-
-
-def rows_of(run: Run, step: Sequence[int]) -> str:
-    """The rows behind a step, the first few by name."""
-    records = sorted({int(record) for number in step for record in run.train.groups[number].group.record_E})
-    return ", ".join(run.names[record] for record in records[:10]) + (" …" if len(records) > 10 else "")

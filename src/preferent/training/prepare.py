@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from preferent.training.groups import Group
 
 @dataclass(frozen=True, slots=True)
 class TokenGroup:
-    """A group whose responses are token ids (int32, prompt included); the edges are the group's own."""
+    """A group whose responses are token ids (int32, prompt included); the edges are the group's own, the texts are let go."""
 
     ids: tuple[NDArray[np.int32], ...]
     group: Group
@@ -53,15 +53,21 @@ def prepare(model: RewardModel, groups: Sequence[Group], *, slab: int = 1024) ->
             over_long += sum(item.dropped > 0 for item in own)
             response_cut += sum(item.response_cut for item in own)
             ids = tuple(np.array(item.ids, dtype=np.int32) for item in own)
-            for array in (*ids, group.i_E, group.j_E, group.p_E, group.weight_E):
+            for array in (*ids, group.i_E, group.j_E, group.p_E, group.weight_E, group.margin_E, group.tie_E):
                 digest.update(np.ascontiguousarray(array).tobytes())
-            token_groups.append(TokenGroup(ids, group))
-    share = model.module.share
+            for ranking in group.rankings:
+                digest.update(np.concatenate([ranking.index_K, ranking.rank_K, [ranking.weight]]).tobytes())
+            token_groups.append(TokenGroup(ids, replace(group, exchanges=())))
     return Prepared(
         groups=tuple(token_groups),
-        tokens_G=np.array([packed_length([ids.tolist() for ids in item.ids], share=share) for item in token_groups], dtype=np.int64),
+        tokens_G=sizes(token_groups, share=model.module.share),
         pairs_G=np.array([item.group.n_edges for item in token_groups], dtype=np.int64),
         over_long=over_long,
         response_cut=response_cut,
         fingerprint=digest.hexdigest(),
     )
+
+
+def sizes(groups: Sequence[TokenGroup], *, share: bool) -> NDArray[np.int64]:
+    """Tokens that each group takes in a forward pass, shape (G,)."""
+    return np.array([packed_length([ids.tolist() for ids in item.ids], share=share) for item in groups], dtype=np.int64)

@@ -10,6 +10,7 @@ OUTPUT/   model.safetensors, config.json, tokenizer files, preferent.json   the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,14 @@ from preferent.training.config import Lora, TrainConfig, resolved_learning_rate,
 from preferent.training.finish import TrainResult, finish
 from preferent.training.first_batch import PathCheck, choose_path
 from preferent.training.groups import group_records, split_groups
+from preferent.training.identity import identity_of, refuse_other
 from preferent.training.loop import Progress, Run, fit
 from preferent.training.metrics_log import MetricsLog
 from preferent.training.observer import Observer
-from preferent.training.prepare import prepare
+from preferent.training.prepare import prepare, sizes
+from preferent.training.session import session
 from preferent.training.signals import stop_on_sigterm
-from preferent.training.trainee import checkpoint_activations, silence_dropout, trainee_of
+from preferent.training.trainee import Trainee, checkpoint_activations, silence_dropout, trainee_of
 
 Record = Preference | Ranking
 
@@ -58,49 +61,63 @@ def train(
     the loss stops being a number (naming the rows).
     """
     output = Path(output)
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
     _refuse_overwrite(output, resume=resume)
     if not records:
         raise DataError("there is nothing to train on: no records", hint="look at the ledger of `preferent check`")
-    accelerator = _accelerator(config, output)
-    observer = observer if observer is not None and accelerator.is_main_process else Observer()
-    model, adapter = _model(config, records)
-    train_part = prepare(model, split_groups(group_records(records), max_responses=config.max_responses, seed=config.seed))
-    held_out_groups = split_groups(group_records(held_out), max_responses=config.max_responses, seed=config.seed)
-    held_out_part = prepare(model, held_out_groups) if held_out_groups else None
-    trainee, optimizer = _prepared_for(accelerator, model, config)
-    run = Run(
+    with session(config, output) as accelerator:
+        run = _set_up(accelerator, config, (records, held_out), output, observer or Observer())
+        checked = _check_first_batch(run)
+        progress = _resume(run) if resume else Progress()
+        if accelerator.is_main_process:
+            _note(run, checked)
+            _open(run, output, progress)
+        try:
+            with stop_on_sigterm() as stop:
+                progress = fit(run, progress, stop)
+        finally:
+            if run.log is not None:
+                run.log.close()
+        return finish(run, progress, output, path=checked.path, data=data or {})
+
+
+def _set_up(
+    accelerator: Accelerator, config: TrainConfig, data: tuple[Sequence[Record], Sequence[Record]], output: Path, observer: Observer
+) -> Run:
+    """A run before its first step. `data` is (training records, held-out records)."""
+    model, adapter = _model(config, data[0])
+    train_part, held_out_part = (
+        prepare(model, split_groups(group_records(records), max_responses=config.max_responses, seed=config.seed)) for records in data
+    )
+    held_out = held_out_part if held_out_part.groups else None
+    trainee = trainee_of(model, config)
+    identity = identity_of(config, train_part, held_out, trainee, precision=accelerator.mixed_precision)
+    trainee, optimizer = _prepared_for(accelerator, trainee, config)
+    return Run(
         config=config,
         model=model,
         trainee=trainee,
         optimizer=optimizer,
         accelerator=accelerator,
         train=train_part,
-        held_out=held_out_part,
+        held_out=held_out,
         checkpoints=output / "checkpoints",
         log=None,
-        observer=observer,
-        names=[_name(record, number) for number, record in enumerate(records)],
+        observer=observer if accelerator.is_main_process else Observer(),
+        identity=identity,
         adapter=adapter,
-        rebuild=lambda: _model(config, records),
+        rebuild=lambda: _model(config, data[0]),
     )
-    checked = _check_first_batch(run)
-    progress = _resume(run) if resume else Progress()
-    _note(run, checked)
-    if accelerator.is_main_process:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "config.toml").write_text(to_toml(config), encoding="utf-8")
-        run.log = MetricsLog(output, keep_until=progress.step)
-    try:
-        with stop_on_sigterm() as stop:
-            progress = fit(run, progress, stop)
-    finally:
-        if run.log is not None:
-            run.log.close()
-    result = finish(run, progress, output, path=checked.path, data=data or {})
-    accelerator.end_training()
-    return result
+
+
+def _open(run: Run, output: Path, progress: Progress) -> None:
+    """The output folder with what is written while the run goes on."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "config.toml").write_text(to_toml(run.config), encoding="utf-8")
+    run.log = MetricsLog(output, keep_until=progress.step)
+    if run.config.trackers:
+        settings = run.config.model_dump()
+        flat = {key: value if isinstance(value, int | float | str | bool) else str(value) for key, value in settings.items()}
+        run.accelerator.init_trackers("preferent", config=flat)
 
 
 def _refuse_overwrite(output: Path, *, resume: bool) -> None:
@@ -113,17 +130,6 @@ def _refuse_overwrite(output: Path, *, resume: bool) -> None:
         left = state.step_folders(output / "checkpoints") and not (output / CARD).exists()
         hint = "--resume goes on with the run in it; --force starts over" if left else "choose another folder, or --force"
         raise ExistsError(f"{output}: the folder is not empty", hint=hint)
-
-
-def _accelerator(config: TrainConfig, output: Path) -> Accelerator:
-    precision = {"fp32": "no", "bf16": "bf16"}.get(config.precision)
-    if precision is None and torch.cuda.is_available() and torch.cuda.is_bf16_supported():
-        precision = "bf16"
-    accelerator = Accelerator(mixed_precision=precision, log_with=list(config.trackers) or None, project_dir=str(output))
-    if config.trackers:
-        flat = {key: value if isinstance(value, int | float | str | bool) else str(value) for key, value in config.model_dump().items()}
-        accelerator.init_trackers("preferent", config=flat)
-    return accelerator
 
 
 def _model(config: TrainConfig, records: Sequence[Record]) -> tuple[RewardModel, PeftModel | None]:
@@ -154,10 +160,8 @@ def _texts(records: Iterable[Record]) -> Iterator[str]:
         yield from record.responses if isinstance(record, Ranking) else (record.response_a, record.response_b)
 
 
-def _prepared_for(accelerator: Accelerator, model: RewardModel, config: TrainConfig) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def _prepared_for(accelerator: Accelerator, trainee: Trainee, config: TrainConfig) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     """The trainee and its optimizer, wrapped for however many processes there are. Biases and norms are not decayed."""
-    torch.manual_seed(config.seed)
-    trainee = trainee_of(model, config)
     trainable = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
     groups = [
         {"params": [parameter for parameter in trainable if parameter.dim() >= 2], "weight_decay": config.weight_decay},
@@ -176,21 +180,23 @@ def _check_first_batch(run: Run) -> PathCheck:
             break
         groups.append(item)
         tokens += int(size)
-    half = torch.bfloat16 if run.accelerator.mixed_precision == "bf16" else torch.float32
-    checked = choose_path(run.trainee, run.accelerator.unwrap_model(run.trainee), run.pack(groups), half)
+    dtype = torch.bfloat16 if run.accelerator.mixed_precision == "bf16" else torch.float32
+    shared = run.model.module.share
+    checked = choose_path(run.trainee, run.accelerator.unwrap_model(run.trainee), run.pack(groups), dtype)
+    if shared and not run.model.module.share:
+        # Prompts are computed for every response after all, and a pass must be no larger for it.
+        run.train = replace(run.train, tokens_G=sizes(run.train.groups, share=False))
+        if run.held_out is not None:
+            run.held_out = replace(run.held_out, tokens_G=sizes(run.held_out.groups, share=False))
     return checked
 
 
 def _resume(run: Run) -> Progress:
     folder = state.step_folders(run.checkpoints)[-1]
     tensors, saved = state.read_state(folder)
-    if saved.pop("fingerprint") != run.train.fingerprint:
-        raise DataError(
-            f"{folder}: the run was started on other data or settings than these",
-            hint="resume with the same file, base and settings, or start a new run",
-        )
+    refuse_other(folder, saved.pop("identity", {}), run.identity)
     state.restore(run.trainee, run.optimizer, tensors)
-    return Progress(**{**saved, "stopped": None})
+    return Progress(**saved)
 
 
 def _note(run: Run, checked: PathCheck) -> None:
@@ -201,7 +207,3 @@ def _note(run: Run, checked: PathCheck) -> None:
         run.observer.noted(f"{part.over_long} responses are longer than {limit} tokens with their prompt and lost its beginning{cut}")
     if run.held_out is None:
         run.observer.noted("no held-out pairs: no early stopping, no temperature")
-
-
-def _name(record: Record, number: int) -> str:
-    return f"record {number + 1}" if record.id is None else repr(record.id)
