@@ -195,10 +195,9 @@ def _split(group: Group, max_responses: int, seed: int) -> list[Group]:
         else:
             chosen.append(list(tiles[tile]))
             responses = own
-    parts = [
-        _part(group, np.flatnonzero(group.from_ranking_E & (group.record_E == ranking.record)), (ranking,)) for ranking in group.rankings
-    ]
-    return parts + [_part(group, np.array(sorted(edges)), ()) for edges in chosen]
+    named = dict(zip(np.unique(group.record_E).tolist(), group.names, strict=True))
+    parts = [_part(group, np.flatnonzero(group.record_E == ranking.record), (ranking,), named) for ranking in group.rankings]
+    return parts + [_part(group, np.array(sorted(edges)), (), named) for edges in chosen]
 
 
 def _part(group: Group, edges: Ints, rankings: tuple[GroupRanking, ...], named: dict[int, str]) -> Group:
