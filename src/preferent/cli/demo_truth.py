@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.stats import spearmanr
@@ -19,8 +19,10 @@ from preferent.core.estimates import Estimate, clustered_mean, clustered_statist
 from preferent.core.records import Exchange, Floats
 from preferent.lab.demo_data import LENGTH_BIAS, DemoData
 from preferent.lab.replies import OBJECTIVES
-from preferent.models.reward_model import RewardModel
 from preferent.optimize.best_of_n import BestOfN, best_of_n, gold_change
+
+if TYPE_CHECKING:
+    from preferent.models.reward_model import RewardModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +132,17 @@ def sections(truth: Truth) -> list[Section]:
     first, last = truth.curve[0], truth.curve[-1]
     peak = max(truth.curve, key=lambda point: point.gold.value)
     verdict = (
-        f"The true reward is highest at n = {peak.n} and falls from there, while the learned reward goes on rising: the policy that chooses "
-        f"harder is the worse one. From n = {truth.fall_from} to n = {last.n} the true reward changes by {truth.fall}."
+        f"The true reward is highest at n = {peak.n} and falls from there, while the learned reward goes on rising: whoever chooses "
+        f"harder ends up with worse replies. From n = {truth.fall_from} to n = {last.n} the true reward changes by {truth.fall}."
         if truth.fall.high < 0
-        else f"The true reward from n = {truth.fall_from} to n = {last.n} changes by {truth.fall}: no fall that the interval can tell from none."
+        else f"The true reward from n = {truth.fall_from} to n = {last.n} changes by {truth.fall}: the interval holds 0, no fall is shown."
     )
     return [
         Section(
             "The learned reward beside the true one",
             (
-                "This world's true reward is a program, so the model can be compared with the truth and not only with people. The simulated "
-                f"annotators have noise and one planted fault: each pays about {LENGTH_BIAS:g} times the logarithm of a reply's length.",
+                "This world's true reward is a program, so the model can be compared with the truth and not only with people. "
+                f"The simulated annotators have noise and one planted fault: each pays about {LENGTH_BIAS:g} times the logarithm of a reply's length.",
             ),
             table=Table(
                 ("what", "value"),

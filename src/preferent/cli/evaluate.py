@@ -13,6 +13,7 @@ from preferent.cli.output import Progress, emit, emit_json, json_option, talk
 @click.command()
 @click.argument("model")
 @click.argument("source")
+@click.option("--split", default="train", show_default=True, help="Of a data set: which split to read.")
 @data_options
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the HTML report here.")
 @click.option("--force", is_flag=True, help="Overwrite the report.")
@@ -23,6 +24,7 @@ from preferent.cli.output import Progress, emit, emit_json, json_option, talk
 def command(
     model: str,
     source: str,
+    split: str,
     data_format: str,
     strict: bool,
     output: Path | None,
@@ -45,7 +47,7 @@ def command(
 
     if output is not None and output.exists() and not force:
         raise ExistsError(f"{output} exists", hint="--force overwrites it")
-    checked = check(source, format=data_format, strict=strict)
+    checked = check(source, format=data_format, strict=strict, split=split)
     scorer, temperature = load_scorer(model, threads=threads, trust_remote_code=trust_remote_code)
     with Progress("scoring", None, "responses") as progress:
         found = evaluate(WithProgress(scorer, progress), checked.records(), temperature=temperature, seed=seed)
@@ -55,7 +57,7 @@ def command(
     else:
         emit(found.render())
     if checked.ledger.refused:
-        talk(f"{sum(checked.ledger.refused.values())} of {checked.ledger.rows_read} rows were refused: see `preferent check {source}`")
+        talk(f"{checked.ledger.refused} of {checked.ledger.rows} rows were refused: see `preferent check {source}`")
     if output is not None:
         write_report(output, title=f"{scorer.name} on {Path(source).name}", evaluation=found, ledger=ledger, force=force)
         talk(f"report: {output}")

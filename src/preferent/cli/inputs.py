@@ -12,14 +12,14 @@ from preferent.core.records import Exchange
 
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """--format and --strict."""
-    from preferent.data.formats import FORMATS
+    from preferent.data.formats.detect import SHAPES
 
     for option in (
         click.option("--strict", is_flag=True, help="Any refused row is an error."),
         click.option(
             "--format",
             "data_format",
-            type=click.Choice(["auto", *FORMATS]),
+            type=click.Choice(["auto", *SHAPES]),
             default="auto",
             show_default=True,
             help="The shape of the rows; auto looks at the keys of every row.",

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from preferent.audits.evaluate import evaluate
 from preferent.audits.evaluation import Evaluation
@@ -16,12 +16,13 @@ from preferent.cli.output import Progress, talk
 from preferent.cli.scorers import WithProgress
 from preferent.core.errors import ExistsError
 from preferent.core.records import Preference, Ranking
-from preferent.models.reward_model import RewardModel
 from preferent.training.config import TrainConfig
-from preferent.training.finish import TrainResult
 from preferent.training.metrics_log import NAME as METRICS
 from preferent.training.observer import Observer
-from preferent.training.run import train
+
+if TYPE_CHECKING:
+    from preferent.models.reward_model import RewardModel
+    from preferent.training.finish import TrainResult
 
 Record = Preference | Ranking
 REPORT = "report.html"
@@ -95,6 +96,9 @@ def train_and_evaluate(
     resume: bool = False,
 ) -> Done:
     """Train, then evaluate the checkpoint on `held_out`; writes ledger.json and evaluation.json beside the checkpoint."""
+    from preferent.models.reward_model import RewardModel
+    from preferent.training.run import train
+
     bar = Bar()
     try:
         summary = {key: value for key, value in ledger.items() if key != "refusals"}
