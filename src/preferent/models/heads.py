@@ -21,6 +21,9 @@ from transformers import (
 from preferent.core.errors import ModelError
 from preferent.models.packing import PackedBatch
 
+# What a backbone without a head may lack: all of it is ours to train, and to save.
+FRESH = ("score", "classifier", "pooler", "head")
+
 
 class Family(Protocol):
     """What must be known of an architecture to run it on packed rows."""
@@ -116,3 +119,12 @@ def head_of(model: Any) -> tuple[str, nn.Module]:
         f"{type(model).__name__} has no `score` or `classifier` head",
         hint="use a backbone that transformers can load as a sequence classifier",
     )
+
+
+def fresh_parts(model: nn.Module) -> list[str]:
+    """Names of the modules that no backbone brings along, outermost only: the head, and the pooler or dense layer before it."""
+    names: list[str] = []
+    for name, _ in model.named_modules():
+        if name.rsplit(".", 1)[-1] in FRESH and not any(name.startswith(f"{outer}.") for outer in names):
+            names.append(name)
+    return names

@@ -1,4 +1,5 @@
-"""LoRA through peft. The head is always trained in full and always saved: an adapter without it reloads to noise."""
+"""LoRA through peft. The head, with a pooler or dense layer before it, is always trained in full and always saved: an adapter
+without it reloads to noise."""
 
 from __future__ import annotations
 
@@ -8,8 +9,9 @@ from typing import Any
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from preferent.core.errors import ModelError
-from preferent.models.heads import head_of
+from preferent.models.heads import fresh_parts, head_of
 from preferent.models.module import RewardModule
+from preferent.models.quiet import quiet_peft
 
 
 def add_lora(module: RewardModule, *, rank: int, alpha: float, dropout: float, targets: str | list[str]) -> PeftModel:
@@ -21,13 +23,14 @@ def add_lora(module: RewardModule, *, rank: int, alpha: float, dropout: float, t
     config = LoraConfig(
         task_type="SEQ_CLS",
         r=rank,
-        lora_alpha=alpha,
+        lora_alpha=alpha,  # pyright: ignore[reportArgumentType]  # peft says int and divides: fractions are fine
         lora_dropout=dropout,
         target_modules=targets,
-        modules_to_save=[head],
+        modules_to_save=fresh_parts(module.model),
     )
     try:
-        wrapped = get_peft_model(module.model, config)
+        with quiet_peft():
+            wrapped = get_peft_model(module.model, config)
     except ValueError as error:
         raise ModelError(
             f"LoRA targets {targets!r} fit no layer of this base: {error}", hint="use adapter.targets = 'all-linear'"

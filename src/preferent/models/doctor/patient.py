@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from preferent.core.errors import ModelError
 from preferent.core.records import Exchange, Floats
-from preferent.models.quiet import quiet_transformers
+from preferent.models.quiet import quiet_peft, quiet_transformers
 from preferent.models.render import messages_of
 
 # What from_pretrained raises for files that are absent, damaged, of another shape, or that need code it may not run.
@@ -169,7 +169,8 @@ def _with_adapter(model: Any, folder: Path) -> Any:
     """The adapter merged into its base, as one plain classifier."""
     from peft import PeftModel
 
-    return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
+    with quiet_peft():
+        return PeftModel.from_pretrained(model, str(folder)).merge_and_unload()
 
 
 def _folder(path: str | Path) -> Path:
