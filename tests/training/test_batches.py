@@ -53,6 +53,8 @@ def test_token_steps_are_full_and_of_like_lengths():
     assert tokens.sum() / (len(steps) * 4096) > 0.93
     spread = np.mean([tokens[list(step)].std() for step in steps])
     assert spread < 0.15 * tokens.std()
+    # Where two windows meet, long meets long or short meets short, so no step holds both.
+    assert max(np.ptp(tokens[list(step)]) for step in steps) < 0.5 * np.ptp(tokens)
     # The steps are not sorted by length: neighbours are no more alike than any two.
     mean = np.array([tokens[list(step)].mean() for step in steps])
     assert abs(np.corrcoef(mean[1:], mean[:-1])[0, 1]) < 0.3

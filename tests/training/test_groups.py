@@ -149,7 +149,7 @@ def test_a_dense_group_is_cut_into_dense_parts():
     # 32 responses, 496 pairs, parts of at most 16 responses: 4 blocks of 8, so 6 pairs of blocks.
     records = [pair(f"r{i}", f"r{j}", 1.0) for i in range(32) for j in range(i)]
     parts = split_groups(group_records(records), max_responses=16, seed=0)
-    # The edges inside a block go with the next one; those of the last block fit into the part of blocks 2 and 3.
+    # The edges inside a block fit into one of its parts and make none of their own.
     assert len(parts) == 6
     assert [len(part.exchanges) for part in parts] == [16] * 6
     assert len({part.prompt_key for part in parts}) == 1
@@ -158,12 +158,13 @@ def test_a_dense_group_is_cut_into_dense_parts():
 def test_a_ranking_is_never_cut():
     ranking = Ranking(prompt=user("q"), responses=tuple("abcdefgh"), ranks=tuple(range(8)), weight=2.0)
     records = [*(pair(f"r{i}", f"r{j}", 1.0) for i in range(9) for j in range(i)), ranking, pair("a", "r1", 0.2)]
+    records.append(Ranking(prompt=user("q"), responses=("c", "r2", "a"), ranks=(1, 2, 2)))
     parts = split_groups(group_records(records), max_responses=4, seed=0)
-    (whole,) = [part for part in parts if part.rankings]
+    (whole,) = [part for part in parts if part.rankings and part.rankings[0].record == 36]
     assert [whole.exchanges[i].response for i in whole.rankings[0].index_K] == list("abcdefgh")
     assert whole.n_edges == 28
     assert whole.from_ranking_E.all()
-    assert sum(part.n_edges for part in parts) == 36 + 28 + 1
+    assert sum(part.n_edges for part in parts) == 36 + 28 + 1 + 3
     assert all(len(part.exchanges) <= 4 for part in parts if not part.rankings)
 
 

@@ -161,8 +161,8 @@ def split_groups(groups: Sequence[Group], *, max_responses: int, seed: int) -> l
 
     A prompt with hundreds of responses would otherwise be one step, and one forward pass, on its own. Every edge is in exactly one
     part. The responses are dealt into blocks of `max_responses // 2` in an order drawn from `seed` and the prompt; a part holds the
-    edges between two blocks, so that a dense group is still scored with few responses per comparison; sparse parts are put together
-    while they fit. A ranking is never cut: it is a part of its own, with all its edges, however long it is.
+    edges between two blocks, so that a dense group is still scored with few responses per comparison; neighbouring parts are put
+    together while they fit. A ranking is never cut: it is a part of its own, with all its edges, however long it is.
     """
     if max_responses < 2:
         raise ValueError(f"a part needs at least 2 responses, got max_responses={max_responses!r}")
@@ -179,9 +179,6 @@ def _split(group: Group, max_responses: int, seed: int) -> list[Group]:
     block_R[rng.permutation(len(block_R))] = np.arange(len(block_R)) // (max_responses // 2)
     low_E = np.minimum(block_R[group.i_E], block_R[group.j_E])
     high_E = np.maximum(block_R[group.i_E], block_R[group.j_E])
-    # An edge inside a block goes with the block after it, so that it costs no part of its own.
-    inside = (low_E == high_E) & (high_E < block_R.max())
-    high_E = high_E + inside
     tiles: dict[tuple[int, int], list[int]] = {}
     for edge in np.flatnonzero(~group.from_ranking_E):
         tiles.setdefault((int(low_E[edge]), int(high_E[edge])), []).append(int(edge))
