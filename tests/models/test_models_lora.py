@@ -27,7 +27,7 @@ def trained(model: RewardModel, exchanges: list[Exchange]) -> tuple[Any, np.ndar
     """(peft's wrapper, rewards) after a few steps that move adapters and head."""
     wrapped = add_lora(model.module, rank=2, alpha=4, dropout=0.0, targets="all-linear")
     parameters = [parameter for parameter in wrapped.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(parameters, lr=0.05)
+    optimizer = torch.optim.Adam(parameters, lr=0.02)
     batch = model.pack([[tokens.ids] for tokens in model.tokenize(exchanges)])
     model.module.eval()
     for _ in range(3):
