@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from preferent.core.errors import MissingExtraError, ModelError
@@ -79,7 +80,7 @@ def load_pretrained(
                 base, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=fresh, **extra
             )
             tokenizer = AutoTokenizer.from_pretrained(base, **extra)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"cannot load {str(base)!r}: {str(error).splitlines()[0]}",
             hint=f"give a folder, a hub id, or one of {', '.join(ALIASES)}; weights must be safetensors",

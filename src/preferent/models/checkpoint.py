@@ -66,7 +66,7 @@ def write_checkpoint(folder: Path, model: Any, tokenizer: Any, card: Card) -> No
         with quiet_transformers():
             model.save_pretrained(scratch)
             tokenizer.save_pretrained(scratch)
-        _name_tokenizer_class(Path(scratch, "tokenizer_config.json"))
+        _finish_tokenizer_config(Path(scratch, "tokenizer_config.json"), tokenizer)
         card_text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
         Path(scratch, CARD).write_text(card_text + "\n", encoding="utf-8")
         names = sorted(os.listdir(scratch), key=lambda name: name == CARD)
@@ -77,9 +77,10 @@ def write_checkpoint(folder: Path, model: Any, tokenizer: Any, card: Card) -> No
             os.replace(Path(scratch, name), target)
 
 
-def _name_tokenizer_class(path: Path) -> None:
-    """The general tokenizer class by the name that every version of transformers knows, not only the fifth."""
+def _finish_tokenizer_config(path: Path, tokenizer: Any) -> None:
+    """What transformers leaves out: the sides that were set after loading, and a class name that all its versions know."""
     config = json.loads(path.read_text(encoding="utf-8"))
     if config.get("tokenizer_class") == "TokenizersBackend":
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
-        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    config |= {"padding_side": tokenizer.padding_side, "truncation_side": tokenizer.truncation_side}
+    path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
