@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.distributed.checkpoint.state_dict import (
@@ -93,7 +94,7 @@ def read_state(folder: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         return load_file(folder / "tensors.safetensors"), state
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise DataError(
             f"{folder}: cannot read the state of the run: {error}", hint="delete this folder to resume from the one before"
         ) from error

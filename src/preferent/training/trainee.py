@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from preferent.core.errors import ModelError
 from preferent.models.module import RewardModule
 from preferent.models.packing import PackedBatch
 from preferent.models.reward_model import RewardModel
@@ -42,5 +43,13 @@ def silence_dropout(module: nn.Module) -> None:
 
 
 def checkpoint_activations(module: RewardModule) -> None:
-    """Recompute activations in the backward pass: less memory, about a third more time."""
-    module.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    """Recompute activations in the backward pass: less memory, about a third more time. Raises ModelError where a base cannot."""
+    # Renamed in transformers 5.23; the old name warns from then on.
+    renamed = getattr(module.model, "activation_checkpointing_enable", None)
+    try:
+        if renamed is not None:
+            renamed(activation_checkpointing_kwargs={"use_reentrant": False})
+        else:
+            module.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    except ValueError as error:
+        raise ModelError(str(error), hint="set gradient_checkpointing = false; a lower micro_tokens saves memory too") from error

@@ -1,0 +1,172 @@
+"""Planted worlds and tiny bases for tests of the training loop, and a script that runs, and kills, whole trainings.
+
+As a script: reads jobs from stdin, one JSON object a line, runs each in a fork of its own (so that a kill ends that run only and
+torch is imported once), and answers with one line: {"status": exit code, or minus the signal that ended it}.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from preferent.core.records import Preference, Ranking, user
+
+WORDS = ["cat", "sat", "mat", "dog", "ate", "all", "my", "homework", "said", "blue", "green", "tree", "house"]
+
+
+def text(rng: np.random.Generator, n_words: int) -> str:
+    return " ".join(rng.choice(WORDS, n_words))
+
+
+def cats(response: str) -> int:
+    return response.split().count("cat")
+
+
+def planted(n: int, *, seed: int = 0, noise: float = 0.0, ties: float = 0.0) -> list[Preference]:
+    """The response with more cats is preferred, by one cat at least; `noise` of the labels are flipped, about `ties` of the pairs tie."""
+    rng = np.random.default_rng(seed)
+    records = []
+    for number in range(n):
+        a, b = text(rng, 6), text(rng, 6)
+        tie = rng.random() < ties
+        if tie:
+            b = " ".join(rng.permutation([*a.split(), "dog"]))
+        elif cats(a) == cats(b):
+            b += " cat"
+        p_a = 0.5 if tie else float(cats(a) > cats(b))
+        if rng.random() < noise:
+            p_a = 1.0 - p_a
+        records.append(Preference(prompt=user(text(rng, 5)), response_a=a, response_b=b, p_a=p_a, id=f"r{number}"))
+    return records
+
+
+def clumped(n: int, *, seed: int = 0) -> list[Preference]:
+    """The same rule, on prompts of 20 words (long enough to be shared) with 2 to 5 responses each, every pair of which is compared."""
+    rng = np.random.default_rng(seed)
+    records = []
+    for _ in range(n):
+        prompt, responses = user(text(rng, 20)), [" ".join(["cat"] * k + [text(rng, 5)]) for k in range(rng.integers(2, 6))]
+        records += [
+            Preference(prompt=prompt, response_a=a, response_b=b, p_a=0.5 if cats(a) == cats(b) else float(cats(a) > cats(b)))
+            for number, a in enumerate(responses)
+            for b in responses[number + 1 :]
+        ]
+    return records
+
+
+def rankings(n: int, *, seed: int = 0) -> list[Ranking]:
+    """Four responses with 0, 1, 2 and 3 cats, in any order; 1 is best."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(n):
+        counts = rng.permutation(4)
+        responses = tuple(" ".join(rng.permutation(["cat"] * int(k) + rng.choice(WORDS[1:], 5).tolist())) for k in counts)
+        made.append(Ranking(prompt=user(text(rng, 5)), responses=responses, ranks=tuple(float(4 - k) for k in counts)))
+    return made
+
+
+def make_base(folder: Path, kind: str = "qwen3", **more: Any) -> Path:
+    """A folder with a random backbone, 2 layers and 32 wide, and a tokenizer that knows the words; `more` goes to its config."""
+    import torch
+    import transformers as tf
+    from tokenizers import processors
+
+    from preferent.models.tiny import tiny_tokenizer
+
+    tokenizer = tiny_tokenizer([" ".join(WORDS), *WORDS, " " + " ".join(WORDS)], 400)
+    sizes = {"vocab_size": len(tokenizer), "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    if kind == "bert":
+        config = tf.BertConfig(**{**sizes, "pad_token_id": tokenizer.pad_token_id, "max_position_embeddings": 256, **more})
+        start, end = tokenizer.convert_tokens_to_ids(["<|im_start|>", "<|im_end|>"])
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<|im_start|> $A <|im_end|>", special_tokens=[("<|im_start|>", start), ("<|im_end|>", end)]
+        )
+        tokenizer.chat_template = None
+    else:
+        ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+        config = tf.Qwen3Config(**{**sizes, "num_key_value_heads": 2, "head_dim": 16, **ids, **more})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        tf.AutoModel.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def losses(folder: Path, key: str = "loss") -> list[tuple[int, float]]:
+    """(step, value) of every row of the metrics file that has this key."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(row["step"], row[key]) for row in rows if key in row]
+
+
+# ---- the script ----
+
+
+def run_job(job: dict[str, Any]) -> None:
+    """Train on the planted world and be killed as the job says.
+
+    output, config: of the run. resume. n, noise: size and noise of the training data. signal_at: [step, signal]. fsync_at: die at this
+    call of fsync, which finds a state half written, written, or moved but older ones not yet removed. torn_at: die at this write of
+    tensors with half of the file written. die_in_finish: die when the last step is done.
+    """
+    from preferent.training import run as run_module
+    from preferent.training import state
+    from preferent.training.config import load_config
+    from preferent.training.observer import Observer
+
+    signal_step, number = job.get("signal_at", (0, 0))
+
+    class Killer(Observer):
+        def stepped(self, row: Any) -> None:
+            if row["step"] == signal_step:
+                os.kill(os.getpid(), number)
+
+    calls = {"fsync": 0, "write": 0}
+    fsync, save_file = os.fsync, state.save_file
+
+    def counted_fsync(handle: int) -> None:
+        calls["fsync"] += 1
+        if calls["fsync"] == job.get("fsync_at"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        fsync(handle)
+
+    def torn_save(tensors: Any, path: Path) -> None:
+        calls["write"] += 1
+        save_file(tensors, path)
+        if calls["write"] == job.get("torn_at"):
+            os.truncate(path, path.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.fsync, state.save_file = counted_fsync, torn_save
+    if job.get("die_in_finish"):
+        run_module.finish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
+    data = planted(job.get("n", 60), noise=job.get("noise", 0.0)), planted(40, seed=1, noise=job.get("noise", 0.0))
+    run_module.train(*data, load_config(None, job["config"]), job["output"], resume=job.get("resume", False), observer=Killer())
+
+
+def serve() -> None:
+    import torch
+
+    from preferent.training import run  # noqa: F401  so that forks need not import it
+
+    torch.set_num_threads(1)
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            try:
+                run_job(json.loads(line))
+            except BaseException:  # a fork must never return into the loop of its parent
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+        print(json.dumps({"status": os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])}), flush=True)
+
+
+if __name__ == "__main__":
+    serve()
