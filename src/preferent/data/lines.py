@@ -122,7 +122,7 @@ def _stream_detail(error: BaseException) -> str:
 def parse_line(line: bytes, where: str) -> RawRow | Refusal:
     """One line as a row, or why it is none."""
     try:
-        text = line.decode("utf-8")
+        text = line.rstrip(b"\r\n").decode("utf-8")
     except UnicodeDecodeError as error:
         found = bytes(line[error.start : error.start + 8])
         return Refusal(where, Reason.BROKEN_UTF8, f"byte {error.start + 1} of the line: {found!r} is not UTF-8")

@@ -57,6 +57,7 @@ def dataset_rows(name: str, split: str) -> Rows:
 def _open_dataset(name: str, split: str) -> Any:
     try:
         import datasets
+        import datasets.exceptions
     except ModuleNotFoundError as error:
         raise missing_extra(error) or error from error
     path, _, config = (name, "", "") if Path(name).is_dir() else name.partition(":")
