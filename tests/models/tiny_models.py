@@ -70,6 +70,7 @@ def build_config(kind: str, **more: Any) -> Any:
         "deberta": (tf.DebertaV2Config, encoder_sizes()),
         "gpt_oss": (tf.GptOssConfig, decoder_sizes(head_dim=8, num_local_experts=2, num_experts_per_tok=1, sliding_window=9)),
         "minimax": (tf.MiniMaxConfig, decoder_sizes(head_dim=8, num_local_experts=2, num_experts_per_tok=1, block_size=8)),
+        "fnet": (tf.FNetConfig, encoder_sizes(use_tpu_fourier_optimizations=False)),
         "nemotron": (tf.NemotronConfig, decoder_sizes()),
     }
     cls, sizes = table[kind]

@@ -62,7 +62,10 @@ def examine(
     checks = [check(patient) for check in OF_FILES]
     checks += [check(patient, measured) for check in OF_TEMPLATE]
     if measured.reward_N is None:
-        checks += [Check(name, None, "not measured", measured.reason) for name, _ in OF_SCORES]
+        if measured.crashed:
+            checks.append(scores.check_rewards(patient, measured))
+        asked = {check.name for check in checks}
+        checks += [Check(name, None, "not measured", measured.reason) for name, _ in OF_SCORES if name not in asked]
     else:
         checks += [check(patient, measured) for _, check in OF_SCORES]
     checks.append(check_ours(patient, measured, tuple(checks), trust_remote_code=trust_remote_code, device=place))

@@ -20,6 +20,8 @@ EMBEDDED_NAMES = ("RewardModel", "ForRewardModeling")
 
 def check_loads(patient: Patient) -> Check:
     """transformers builds the classifier and the tokenizer, and every weight outside the head is in the files."""
+    if patient.headless:
+        return Check("loads", None, "not tried", "an adapter without a head has nothing to score with")
     if patient.trouble is not None:
         return Check("loads", False, patient.trouble, hint="the other lines say what can be told without loading it")
     lost = [name for name in patient.missing if name not in patient.head_missing]
@@ -46,7 +48,7 @@ def check_safetensors(patient: Patient) -> Check:
 
 def check_head(patient: Patient) -> Check:
     """The head is in the files, and does not look as if it was never trained."""
-    if patient.adapter is not None and not any(part in name.split(".") for name in patient.shapes for part in ("score", "classifier")):
+    if patient.headless:
         return Check("head", False, "an adapter without a head", "every load draws another random head",
                      "train again with modules_to_save=['score'] (or 'classifier'); this head is lost")  # fmt: skip
     if patient.model is None:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from preferent.core.records import Exchange, Floats
-from preferent.models.doctor.patient import Input, Patient, refused
+from preferent.models.doctor.patient import RUN_ERRORS, Input, Patient, first_line, refused
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Exchanges that render, their token ids, and rewards of shape (N,); `reward_N` is None when there is nothing to run.
+    """Exchanges that render and fit, their token ids, and rewards of shape (N,); `reward_N` is None when there is nothing to run.
 
-    `reason` then says why. `refusals` holds what the chat template said about the others.
+    `reason` then says why, and `crashed` whether the model's forward did it. `refusals` holds what the chat template said about others;
+    `too_long` counts those with more tokens than the model takes.
     """
 
     exchanges: tuple[Exchange, ...]
@@ -23,6 +24,8 @@ class Measured:
     refusals: tuple[str, ...]
     reward_N: Floats | None
     reason: str = ""
+    crashed: bool = False
+    too_long: int = 0
 
     @property
     def spread(self) -> float:
@@ -41,18 +44,25 @@ def measure(patient: Patient, exchanges: Sequence[Exchange]) -> Measured:
     if patient.tokenizer is None:
         return Measured((), (), (), None, "no tokenizer")
     said = [refused(patient, exchange) for exchange in exchanges]
-    kept = tuple(exchange for exchange, reason in zip(exchanges, said, strict=True) if reason is None)
     refusals = tuple(reason for reason in said if reason is not None)
+    rendered = [exchange for exchange, reason in zip(exchanges, said, strict=True) if reason is None]
+    encoded = [(exchange, patient.encode(exchange)) for exchange in rendered]
     limit = _longest(patient)
-    encoded = (patient.encode(exchange) for exchange in kept)
-    inputs = tuple(Input(x.ids[-limit:], None if x.types is None else x.types[-limit:]) for x in encoded)
+    fitting = [(exchange, x) for exchange, x in encoded if len(x.ids) <= limit]
+    kept, inputs = tuple(exchange for exchange, _ in fitting), tuple(x for _, x in fitting)
+    measured = Measured(kept, inputs, refusals, None, too_long=len(encoded) - len(fitting))
     if patient.model is None:
-        return Measured(kept, inputs, refusals, None, patient.trouble or "not loaded")
+        return replace(measured, reason=patient.trouble or "there is no head")
     if patient.head_missing:
-        return Measured(kept, inputs, refusals, None, "the head is a random draw")
+        return replace(measured, reason="the head is a random draw")
     if not kept:
-        return Measured(kept, inputs, refusals, None, "the chat template refuses every probe")
-    return Measured(kept, inputs, refusals, patient.rewards(inputs))
+        return replace(
+            measured, reason="the chat template refuses every probe" if refusals else f"every probe is longer than {limit} tokens"
+        )
+    try:
+        return replace(measured, reward_N=patient.rewards(inputs))
+    except RUN_ERRORS as error:
+        return replace(measured, reason=first_line(error), crashed=True)
 
 
 def _longest(patient: Patient) -> int:

@@ -11,7 +11,7 @@ from preferent.models.doctor.report import Check
 from preferent.models.reward_model import RewardModel
 
 # If one of these failed, transformers' own reward is not one to agree with.
-EXPLAIN = ("loads", "head", "num_labels", "chat template", "date", "scored token", "rewards")
+EXPLAIN = ("loads", "safetensors", "head", "num_labels", "chat template", "date", "scored token", "rewards")
 
 
 def check_ours(patient: Patient, measured: Measured, before: tuple[Check, ...], *, trust_remote_code: bool, device: str) -> Check:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from preferent.models.render import messages_of
 
 # What from_pretrained raises for files that are absent, damaged, of another shape, or that need code it may not run.
 LOAD_ERRORS = (OSError, ValueError, KeyError, RuntimeError, ImportError, AttributeError, TypeError, SafetensorError)
+# What a forward raises for an input it does not take.
+RUN_ERRORS = (ValueError, RuntimeError, IndexError, TypeError)
 HEADS = ("score", "classifier")
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.model", "*.txt", "*.py"]
 
@@ -54,6 +56,11 @@ class Patient:
     tokenizer: Any | None = None
     missing: tuple[str, ...] = ()
     trouble: str | None = None
+
+    @property
+    def headless(self) -> bool:
+        """An adapter that holds no head: there is nothing to score with."""
+        return self.adapter is not None and not any(_is_head(name) for name in self.shapes)
 
     @property
     def head_missing(self) -> tuple[str, ...]:
@@ -143,7 +150,17 @@ def open_patient(path: str | Path, *, trust_remote_code: bool = False, device: s
 
 
 def _load(patient: Patient, base: str | Path, device: str, extra: dict[str, Any]) -> Patient:
-    parts: dict[str, Any] = {}
+    parts = {} if patient.headless else _load_model(patient, base, device, extra)
+    for place in (patient.folder, base):
+        try:
+            parts["tokenizer"] = AutoTokenizer.from_pretrained(place, **extra)
+            break
+        except LOAD_ERRORS as error:
+            parts.setdefault("trouble", f"tokenizer: {first_line(error)}")
+    return replace(patient, **parts)
+
+
+def _load_model(patient: Patient, base: str | Path, device: str, extra: dict[str, Any]) -> dict[str, Any]:
     try:
         with quiet_transformers():
             model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -153,16 +170,9 @@ def _load(patient: Patient, base: str | Path, device: str, extra: dict[str, Any]
             if patient.adapter is not None:
                 model = _with_adapter(model, patient.folder)
                 missing -= {name for name in missing if any(key.endswith(name) for key in patient.shapes)}
-        parts |= {"model": model.to(device).eval(), "missing": tuple(sorted(missing))}
     except LOAD_ERRORS as error:
-        parts["trouble"] = first_line(error)
-    for place in (patient.folder, base):
-        try:
-            parts["tokenizer"] = AutoTokenizer.from_pretrained(place, **extra)
-            break
-        except LOAD_ERRORS as error:
-            parts.setdefault("trouble", f"tokenizer: {first_line(error)}")
-    return Patient(patient.name, patient.folder, patient.config, patient.stated_labels, patient.shapes, patient.adapter, **parts)
+        return {"trouble": first_line(error)}
+    return {"model": model.to(device).eval(), "missing": tuple(sorted(missing))}
 
 
 def _with_adapter(model: Any, folder: Path) -> Any:

@@ -13,23 +13,24 @@ import torch
 
 from preferent.core.records import Floats, user
 from preferent.models.doctor.measured import Measured
-from preferent.models.doctor.patient import Patient, first_line
+from preferent.models.doctor.patient import RUN_ERRORS, Patient, first_line
 from preferent.models.doctor.report import Check
 
 # Of all pairs of responses to one prompt: more than this share expected to tie in bf16 is a loss of accuracy one can see.
 TIES_ALLOWED = 0.02
-# What a forward raises for a batch it does not take.
-RUN_ERRORS = (ValueError, RuntimeError, IndexError, TypeError)
 
 
 def check_rewards(patient: Patient, measured: Measured) -> Check:
     """Finite, and not the same for everything."""
     reward_N = measured.reward_N
+    if measured.crashed:
+        return Check("rewards", False, "the model's forward refuses a probe", measured.reason)
     assert reward_N is not None
     if not np.isfinite(reward_N).all():
         return Check("rewards", False, f"{int((~np.isfinite(reward_N)).sum())} of {len(reward_N)} are not finite",
                      hint="the weights are damaged, or overflow in the dtype they were saved in")  # fmt: skip
-    figure = f"{len(reward_N)} probes: mean {reward_N.mean():+.3g}, spread {measured.spread:.2g}"
+    left_out = f" ({measured.too_long} longer than it takes left out)" if measured.too_long else ""
+    figure = f"{len(reward_N)} probes{left_out}: mean {reward_N.mean():+.3g}, spread {measured.spread:.2g}"
     if measured.spread < 1e-6 * max(1.0, float(np.abs(reward_N).max())):
         return Check(
             "rewards", False, figure, "every exchange gets the same reward", "the head reads a token that is the same in all of them"
@@ -105,8 +106,10 @@ def check_pad_in_text(patient: Patient, measured: Measured) -> Check:
     assert tokenizer is not None
     if tokenizer.pad_token is None:
         return Check("pad in text", None, "no pad token")
+    if measured.spread <= measured.allowed:
+        return Check("pad in text", None, "every exchange gets the same reward")
     pairs = []
-    for exchange in measured.exchanges[:2]:
+    for exchange in sorted(measured.exchanges, key=lambda exchange: len(exchange.response))[:2]:
         prompt = user(f"What does {tokenizer.pad_token} mean here?")
         pairs.append(patient.encode(exchange.model_copy(update={"prompt": prompt})))
     if not all(tokenizer.pad_token_id in x.ids for x in pairs):
@@ -123,7 +126,8 @@ def check_pad_in_text(patient: Patient, measured: Measured) -> Check:
 def check_half(patient: Patient, measured: Measured) -> Check:
     """What rounding the reward to bf16 does to pairs of responses to one prompt.
 
-    A gap smaller than the bf16 step at that size ties with probability 1 - gap/step over where the grid falls.
+    A gap g ties with probability max(0, 1 - g/step) over where the grid falls; for gaps spread like a normal distribution around 0
+    that averages to step / (sd sqrt(2 pi)), with sd taken from the median gap (0.6745 sd), which few probes give steadily.
     """
     reward_N = measured.reward_N
     assert reward_N is not None
@@ -132,9 +136,12 @@ def check_half(patient: Patient, measured: Measured) -> Check:
         groups.setdefault(exchange.prompt, []).append(row)
     pairs = [pair for rows in groups.values() for pair in combinations(rows, 2)] or list(combinations(range(len(reward_N)), 2))
     left_P, right_P = (reward_N[[pair[side] for pair in pairs]] for side in (0, 1))
-    gap_P, step_P = np.abs(left_P - right_P), bf16_step(np.maximum(np.abs(left_P), np.abs(right_P)))
-    ties = float(np.clip(1 - gap_P[gap_P > 0] / step_P[gap_P > 0], 0, 1).mean()) if (gap_P > 0).any() else 0.0
-    figure = f"{ties:.1%} of {len(pairs)} pairs would tie in bf16 (median gap {np.median(gap_P):.2g}, step {np.median(step_P):.2g})"
+    gap = float(np.median(np.abs(left_P - right_P))) if pairs else 0.0
+    if gap <= measured.allowed:
+        return Check("half precision", None, "the median pair of responses gets the same reward already")
+    step = float(np.median(bf16_step(np.maximum(np.abs(left_P), np.abs(right_P)))))
+    ties = min(1.0, step * 0.6745 / (gap * np.sqrt(2 * np.pi)))
+    figure = f"about {ties:.1%} of pairs would tie in bf16 ({len(pairs)} probed: median gap {gap:.2g}, bf16 step {step:.2g})"
     if ties <= TIES_ALLOWED:
         return Check("half precision", True, figure)
     return Check("half precision", False, figure, "rewards are large beside their differences: a bf16 head rounds them to ties",

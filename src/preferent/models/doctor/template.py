@@ -27,8 +27,9 @@ def check_template(patient: Patient, measured: Measured) -> Check:
     if not tokenizer.chat_template:
         return Check("chat template", False, "none", "every tool joins prompt and response in its own way; here they were given as a pair",
                      "save the tokenizer with the chat_template that was used in training")  # fmt: skip
-    n = len(measured.exchanges) + len(measured.refusals)
-    figure = f"{len(measured.exchanges)} of {n} conversations rendered"
+    n_rendered = len(measured.exchanges) + measured.too_long
+    n = n_rendered + len(measured.refusals)
+    figure = f"{n_rendered} of {n} conversations rendered"
     lost = [
         x.response for x in measured.exchanges if any(m["content"] not in _text(tokenizer, x) for m in messages_of(x.prompt, x.response))
     ]
