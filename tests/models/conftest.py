@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tiny_models import build_classifier, sentence, special_ids
+from tiny_models import build_classifier, healthy, sentence, special_ids
 
 from preferent.core.records import Exchange, Message, user
 
@@ -75,3 +76,19 @@ def backbone_folder(tmp_path_factory: pytest.TempPathFactory, decoder_tokenizer:
         return made[kind]
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def healthy_llama(backbone_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from preferent.models.reward_model import RewardModel
+
+    folder = tmp_path_factory.mktemp("llama-healthy")
+    return healthy(lambda: RewardModel.create(str(backbone_folder("llama"))), folder, "score.weight")
+
+
+@pytest.fixture(scope="session")
+def healthy_bert(backbone_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from preferent.models.reward_model import RewardModel
+
+    folder = tmp_path_factory.mktemp("bert-healthy")
+    return healthy(lambda: RewardModel.create(str(backbone_folder("bert"))), folder, "classifier.weight")

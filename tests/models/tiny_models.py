@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -96,3 +98,20 @@ def build_classifier(kind: str, *, seed: int = 0, **more: Any) -> Any:
 def special_ids(kind: str, tokenizer: Any) -> dict[str, int]:
     """pad, bos and eos ids as the tokenizer has them."""
     return {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id} if "bert" not in kind else {"pad_token_id": 0}
+
+
+def healthy(create: Callable[[], Any], folder: Path, head: str) -> Path:
+    """A saved reward model whose head looks trained and whose rewards lie around 0."""
+    import torch
+
+    from preferent.models.doctor import probe_exchanges
+
+    model = create()
+    with torch.no_grad():
+        weight = model.module.model.get_parameter(head)
+        weight.copy_(torch.randn(weight.shape, generator=torch.Generator().manual_seed(4)) * 0.5 + 0.02)
+        bias = getattr(model.module.model.get_submodule(head.removesuffix(".weight")), "bias", None)
+        if bias is not None:
+            bias.copy_(torch.tensor([-model.score(probe_exchanges()).reward.mean()]))
+    model.save(folder)
+    return folder
