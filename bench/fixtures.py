@@ -1,6 +1,6 @@
 """The common ground of the benches: one model, one tokenizer and four files of rows that every contestant reads.
 
-    python bench/fixtures.py FOLDER [--shared ../shared/data] [--hh-steps 20] [--tulu-prompts 3]
+    python bench/fixtures.py FOLDER [--shared ../shared/data] [--hh-steps 14] [--tulu-prompts 2]
 
 FOLDER then holds
   model/            Qwen3ForSequenceClassification (num_labels=1, fp32) and its tokenizer: the weights that everyone starts from
@@ -237,8 +237,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--shared")
-    parser.add_argument("--hh-steps", type=int, default=20)
-    parser.add_argument("--tulu-prompts", type=int, default=3)
+    parser.add_argument("--hh-steps", type=int, default=14)
+    parser.add_argument("--tulu-prompts", type=int, default=2)
     parser.add_argument("--score-prompts", type=int, default=6)
     parser.add_argument("--single-items", type=int, default=160)
     given = vars(parser.parse_args())

@@ -3,13 +3,14 @@
 A contestant is one process. It prints progress to stderr and, as the last line of stdout, one JSON object:
 
 training  {"task", "contestant", "config", "pairs", "pairs_measured", "cpu_seconds", "wall_seconds", "losses", "peak_rss_mib",
-           "start_rss_mib", "tokens_computed", "versions"}
+           "start_rss_mib", "tokens_computed", "work_gflop", "versions"}
 scoring   {"task", "contestant", "config", "items", "cpu_seconds", "wall_seconds", "scores", "peak_rss_mib", "start_rss_mib", "versions"}
 
 cpu_seconds are user + system seconds of the process (getrusage), wall_seconds the clock's, both over the same stretch: in training from
 the end of the warm-up steps to the end of the last step (`pairs_measured` pairs; tokenising is outside), in scoring from texts to
 floats, tokenising inside. Imports and building the model are outside. peak_rss_mib is the process's highest resident memory, imports
-included; start_rss_mib the resident memory when the measured work begins.
+included; start_rss_mib the resident memory when the measured work begins. work_gflop are the operations of the matrix products in the
+measured stretch for the tokens that the contestant computes, its padding included, recomputation not (matmul.Work).
 """
 
 from __future__ import annotations

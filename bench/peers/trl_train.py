@@ -1,7 +1,7 @@
 """TRL's RewardTrainer on the rows of the fixture: `python bench/peers/trl_train.py FIXTURE --data hh|tulu`.
 
 Learning rate 1e-4 constant, AdamW with torch's betas, no weight decay, gradient norm clipped at 1, no dropout, fp32, rows in file order.
-The options after `--data` are what was tried in the search for TRL's best configuration; the defaults are the best found (README.md).
+The options after `--data` are what was tried in the search for TRL's best configuration; the README here has the figures.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from fixtures import MODEL
+from matmul import Work, causal
 from meter import Clock, one_thread, report, resident_mib, rows_of
 
 MAX_LENGTH = 512
@@ -70,17 +72,19 @@ def settings(given: argparse.Namespace, output: str) -> Any:
 
 
 def recorder(warm_up: int) -> Any:
-    """A callback that keeps the clock at the end of each step, the losses as TRL logs them, and the tokens of the padded batches."""
+    """A callback that keeps the clock at the end of each step and the losses as TRL logs them."""
     from transformers import TrainerCallback
 
     class Recorder(TrainerCallback):
         def __init__(self) -> None:
             self.ends: list[Clock] = []
             self.losses: list[float] = []
+            self.begin: Clock | None = None
             self.start_rss = 0.0
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             self.start_rss = resident_mib()
+            self.begin = Clock.now()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
             self.ends.append(Clock.now())
@@ -90,9 +94,9 @@ def recorder(warm_up: int) -> Any:
                 self.losses.append(logs["loss"])
 
         def measured(self) -> Clock:
-            if len(self.ends) <= warm_up:
+            if self.begin is None or len(self.ends) <= warm_up:
                 raise SystemExit(f"{len(self.ends)} steps were run, {warm_up} are the warm-up: nothing is left to measure")
-            return self.ends[-1] - self.ends[warm_up - 1]
+            return self.ends[-1] - (self.ends[warm_up - 1] if warm_up else self.begin)
 
     return Recorder()
 
@@ -125,22 +129,24 @@ def main() -> None:
         prepared = trainer.train_dataset
         if len(prepared) != len(rows):  # TRL drops over-long pairs without a word
             raise SystemExit(f"TRL kept {len(prepared)} of {len(rows)} pairs: the fixture and its max_length disagree")
-        padded = trainer.get_train_dataloader()
-        shapes = [batch["input_ids"].shape for batch in padded]
+        shapes = [tuple(batch["input_ids"].shape) for batch in trainer.get_train_dataloader()]
         trainer.train()
     spent = keep.measured()
     per_step = given.batch * given.accumulate
-    sizes = [min(per_step, len(rows) - at) for at in range(0, len(rows), per_step)][: len(keep.ends)]
-    tokens = [sum(b * t for b, t in shapes[at : at + given.accumulate]) for at in range(0, len(shapes), given.accumulate)][: len(keep.ends)]
+    pairs = min(len(keep.ends) * per_step, len(rows))
+    # The tensors of the measured steps, padding included: what TRL computes.
+    done = shapes[given.warm_up * given.accumulate : len(keep.ends) * given.accumulate]
+    tokens, visible = sum(rows * length for rows, length in done), sum(rows * causal(length) for rows, length in done)
     report(
         "trl",
         "accelerate",
         task=f"train-{given.data}",
         contestant="trl",
         config={k: v for k, v in vars(given).items() if k not in ("fixture", "data")},
-        pairs=sum(sizes),
-        pairs_measured=sum(sizes[given.warm_up :]),
-        tokens_computed=sum(tokens[given.warm_up :]),
+        pairs=pairs,
+        pairs_measured=pairs - given.warm_up * per_step,
+        tokens_computed=tokens,
+        work_gflop=Work.of(MODEL).training(tokens, visible) / 1e9,
         cpu_seconds=spent.cpu,
         wall_seconds=spent.wall,
         losses=keep.losses,
