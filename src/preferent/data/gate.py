@@ -64,7 +64,8 @@ class Checked:
         group = self._groups.merged[index]
         update: dict[str, object] = {"weight": group.weight}
         if isinstance(record, Preference):
-            update["p_a"] = group.p_a
+            if group.p_a is not None:
+                update["p_a"] = group.p_a
             if joined is not None:
                 update |= joined.fields()
         return record.model_copy(update=update)

@@ -70,10 +70,10 @@ def _ranking_lengths(record: Ranking) -> _Lengths:
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a group of records about one pair says together, in the orientation of its first record; `p_a` is NaN for rankings."""
+    """What a group of records about one pair says together, in the orientation of its first record. `p_a` is None where all say the
+    same, and for rankings."""
 
-    size: int
-    p_a: float
+    p_a: float | None
     weight: float
 
 
@@ -143,7 +143,8 @@ class Rows:
             first = int(members[0])
             p, kind = _together(p_N[members], weight_N[members])
             p_merged_N[first] = p
-            merged[first] = Merged(len(members), 1.0 - p if turned_at[first] else p, float(weight_N[members].sum()))
+            soft = None if kind == "exact" else round(1.0 - p, 12) if turned_at[first] else p
+            merged[first] = Merged(soft, float(weight_N[members].sum()))
             counts[kind] += len(members) - 1
             contradictions += kind == "contradictory"
             if (flags_N[members] == EXTRAS).any():
@@ -184,12 +185,13 @@ def _sorted_groups(a_N: NDArray[np.uint64], b_N: NDArray[np.uint64]) -> tuple[ND
 
 
 def _together(p_M: Floats, weight_M: Floats) -> tuple[float, str]:
-    """Weighted mean of `p_a`, and how the rows agree. Equal values are kept as they are, without rounding."""
-    if np.isnan(p_M[0]) or (p_M == p_M[0]).all():
+    """Weighted mean of `p_a`, and how the rows agree. Values equal up to the rounding of 1 - p count as equal."""
+    if np.isnan(p_M[0]) or (np.abs(p_M - p_M[0]) < 1e-12).all():
         return float(p_M[0]), "exact"
     # Weights as shares of the largest, so that no sum overflows.
     share_M = weight_M / weight_M.max()
-    p = float(np.clip((p_M * share_M).sum() / share_M.sum(), 0.0, 1.0))
+    # Rounded, so that 0.1 and 0.9 of one weight meet at 0.5, which is a tie.
+    p = round(float(np.clip((p_M * share_M).sum() / share_M.sum(), 0.0, 1.0)), 12)
     return p, "contradictory" if (p_M > 0.5).any() and (p_M < 0.5).any() else "agreeing"
 
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from preferent.core.errors import DataError, ExistsError
 from preferent.core.records import Preference
@@ -54,20 +54,17 @@ def write_jsonl(path: str | Path, rows: Iterable[dict[str, Any]], *, force: bool
     path = Path(path)
     refuse_overwrite(path, force=force)
     n = 0
-    with replacing(path) as temporary, temporary.open("wb") as raw, _writer(raw, path) as file:
+    with replacing(path) as temporary, gzipped(temporary) if path.suffix == ".gz" else temporary.open("wb") as file:
         for n, row in enumerate(rows, 1):
             file.write(dump(row, f"{path}:{n}"))
     return n
 
 
 @contextmanager
-def _writer(raw: IO[bytes], path: Path) -> Iterator[Any]:
-    if path.suffix != ".gz":
-        yield raw
-        return
-    # No name and no time in the header: the same rows give the same bytes.
-    with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
-        yield file
+def gzipped(path: Path) -> Iterator[IO[bytes]]:
+    """A gzip file to write to. No name and no time in its header: the same rows give the same bytes."""
+    with path.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
+        yield cast(IO[bytes], file)
 
 
 def dump(row: dict[str, Any], where: str) -> bytes:
