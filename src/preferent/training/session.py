@@ -1,4 +1,4 @@
-"""The surroundings of a run: processes, precision, threads, random state. All are left as they were found."""
+"""The surroundings of a run: processes, precision, threads, random state. Left as they were found, except for a process group."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-import torch.distributed
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils import DistributedType, GradientAccumulationPlugin
@@ -34,7 +33,7 @@ def session(config: TrainConfig, output: Path) -> Iterator[Accelerator]:
     """
     _refuse_missing_trackers(config)
     threads = torch.get_num_threads()
-    state_is_ours, group_is_ours = not is_initialized(), not torch.distributed.is_initialized()
+    state_is_ours = not is_initialized()
     accelerator = _accelerator(config, output)
     # After the accelerator, which sets the number of threads when it starts several processes on CPUs.
     if config.threads is not None:
@@ -43,14 +42,11 @@ def session(config: TrainConfig, output: Path) -> Iterator[Accelerator]:
     try:
         with torch.random.fork_rng(devices=cards):
             yield accelerator
-        # Not after an error: the other processes may never come.
-        if group_is_ours and torch.distributed.is_initialized():
-            accelerator.state.destroy_process_group()
-            AcceleratorState._reset_state(reset_partial_state=True)
     finally:
         for tracker in accelerator.trackers:
             tracker.finish()
         torch.set_num_threads(threads)
+        # The process group stays: taken down and set up again between runs, it loses connections to processes that are slower.
         if state_is_ours:
             AcceleratorState._reset_state()
 

@@ -54,10 +54,10 @@ def restore(model: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[st
     # Not the gathered state, of which only the main process would get the groups.
     now = cast("_Moments", get_optimizer_state_dict(model, optimizer))
     entries: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in tensors.items():
+    for name in sorted(tensors):
         if name.startswith("optimizer/"):
             parameter, key = name.removeprefix("optimizer/").rsplit("/", 1)
-            entries.setdefault(parameter, {})[key] = tensor
+            entries.setdefault(parameter, {})[key] = tensors[name]
     # The learning rate is the loop's, and the rest of the optimizer's settings are the same: the run was checked to be the same.
     moments: Any = {"state": entries, "param_groups": now.get("param_groups", [])}
     set_state_dict(model, optimizer, model_state_dict=_weights(tensors), optim_state_dict=moments, options=_LOAD)
@@ -69,7 +69,8 @@ def restore_weights(model: nn.Module, tensors: dict[str, torch.Tensor]) -> None:
 
 
 def _weights(tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
-    return {name.removeprefix("model/"): tensor for name, tensor in tensors.items() if name.startswith("model/")}
+    # In one order on all processes, since sharded ones are sent their parts tensor by tensor.
+    return {name.removeprefix("model/"): tensors[name] for name in sorted(tensors) if name.startswith("model/")}
 
 
 def write_state(folder: Path, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
