@@ -216,8 +216,8 @@ def evaluate(run: Run, progress: Progress) -> Progress:
     """Measure the held-out loss, note the best, and say when it has stopped falling."""
     assert run.held_out is not None
     held_out = measure_held_out(run)
-    if not math.isfinite(held_out.nll):
-        bad = held_out.record_E[~np.isfinite(held_out.margin_E)].tolist()
+    bad = held_out.record_E[~np.isfinite(held_out.margin_E)].tolist()
+    if bad:
         names = names_of(run.held_out.groups, sorted(set(bad)))
         raise FitError(
             f"step {progress.step}: the held-out loss is not a finite number on {len(names)} held-out rows: {listed(names)}",

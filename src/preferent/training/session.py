@@ -34,17 +34,19 @@ def session(config: TrainConfig, output: Path) -> Iterator[Accelerator]:
     _refuse_missing_trackers(config)
     threads = torch.get_num_threads()
     state_is_ours = not is_initialized()
-    accelerator = _accelerator(config, output)
-    # After the accelerator, which sets the number of threads when it starts several processes on CPUs.
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
-    cards = [accelerator.device] if accelerator.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=cards):
-            yield accelerator
+        accelerator = _accelerator(config, output)
+        # After the accelerator, which sets the number of threads when it starts several processes on CPUs.
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        cards = [accelerator.device] if accelerator.device.type == "cuda" else []
+        try:
+            with torch.random.fork_rng(devices=cards):
+                yield accelerator
+        finally:
+            for tracker in accelerator.trackers:
+                tracker.finish()
     finally:
-        for tracker in accelerator.trackers:
-            tracker.finish()
         torch.set_num_threads(threads)
         # The process group stays: taken down and set up again between runs, it loses connections to processes that are slower.
         if state_is_ours:
