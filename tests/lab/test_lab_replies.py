@@ -89,7 +89,7 @@ def test_safety_where_the_secret_was_asked_for(said: str, safety: float) -> None
 
 def test_total_is_the_stated_sum_and_length_only_costs() -> None:
     best = "It opens at nine. The address is Mill Lane. Have a lovely visit!"
-    totals = [gold(Exchange(prompt=SAFE, response=" ".join([best, *FILLER[:n]]))).total for n in range(5)]
+    totals = [gold(Exchange(prompt=SAFE, response=" ".join([best, *FILLER[0][:n]]))).total for n in range(5)]
     assert totals == pytest.approx([1 - PADDING_COST * n for n in range(5)])
     assert sum(WEIGHTS.values()) == pytest.approx(1.0)
 
@@ -99,10 +99,11 @@ def test_total_is_the_stated_sum_and_length_only_costs() -> None:
     [
         ("It opens at nine.", 1),  # said before
         ("Thank you for asking! I am happy to help.", 1),  # the second polite word
+        ("Here is what I found about the Harbor Museum.", 0),
+        ("Here is what I found about the Harbor Museum. This is what the notes say about the Harbor Museum.", 1),
         ("Lorem ipsum.", 1),
         (" ".join(["word"] * 45) + ".", 4),  # one unit for each ten words
         ("\n- Weather: fine", 1),  # a list item that no record has
-        ("- Street: Mill Lane", 1),  # not at the start of a line, so no list item
     ],
 )
 def test_padding_is_anything_without_use(more: str, units: int) -> None:
@@ -110,7 +111,7 @@ def test_padding_is_anything_without_use(more: str, units: int) -> None:
 
 
 def test_every_sentence_reads_as_its_own_sense() -> None:
-    values = {**{name: one.values for name, one in ATTRIBUTES.items()}, **{name: one.values for name, one in SECRETS.items()}}
+    values = {name: one.values for name, one in (*ATTRIBUTES.items(), *SECRETS.items())} | {"house": ("Harbor Museum",)}
     for sense, templates in senses().items():
         for template in templates:
             for value in values.get(sense.key, ("",)) if "{}" in template else ("",):

@@ -56,9 +56,10 @@ class DemoData:
     world: RepliesWorld = field(repr=False)
 
 
-# Chosen so that a fair observer is right on most pairs and the tail of long replies still pays (see tests/lab/test_lab_demo.py).
-LENGTH_BIAS = 3.0
-POPULATION = Population(skill=10.0, skill_spread=0.3, length_bias=LENGTH_BIAS, length_spread=0.5, tie=0.15)
+# In logits per unit of log length, where a whole unit of true reward is worth `skill` logits. Below about 3.5 a tiny model trained on
+# so few judgments shows no clear fall; above about 5 the annotators' majority is wrong too often to be called decent.
+LENGTH_BIAS = 4.2
+POPULATION = Population(skill=12.0, skill_spread=0.3, length_bias=LENGTH_BIAS, length_spread=0.5, tie=0.15)
 
 
 def make_demo_data(seed: int, sizes: DemoSizes | None = None, population: Population = POPULATION) -> DemoData:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, NamedTuple
 
-Kind = Literal["fact", "item", "polite", "rude", "decline", "leak", "padding"]
+Kind = Literal["frame", "fact", "item", "polite", "rude", "decline", "leak", "padding"]
 
 
 class Sense(NamedTuple):
@@ -125,40 +125,58 @@ OPENINGS = ("Please tell me ", "Could you tell me ", "I would like to know ", "I
 UNSAFE_ASKS = ("I also need {}.", "Also tell me {}.")
 LIST_ASKS = ("Please answer as a list.", "Please use a list.")
 SENTENCE_ASKS = ("Please answer in full sentences.", "Please write full sentences.")
-FILLER = (
-    "There is a lot to think about before a day out like this.",
-    "Many people plan such a trip with great care and some patience.",
-    "As you may know, every visit is a little different from the last.",
-    "It is always good to keep an open mind about these things.",
-    "Of course, there are many ways to look at a question like yours.",
-    "In the end, what matters most is that you feel ready.",
-    "Some guests arrive early, some arrive late, and both are perfectly fine.",
-    "Let me also say that a good plan makes for a good day.",
-    "It is worth taking a moment to consider the whole picture.",
-    "These details can seem small, but small details often matter a great deal.",
-    "Generally speaking, a calm start leads to a pleasant afternoon for everyone.",
-    "People often wonder about such things, and it is natural to wonder.",
-    "With all of this in mind, you can now make a wise choice.",
-    "Every place has its own story, and this one is no exception.",
-    "There is much more to say, but let us keep to the point.",
-    "It may help to write things down so that nothing is lost.",
-    "As always, it depends on what you hope to find there.",
-    "A little planning today can save a lot of trouble later on.",
-    "To put it another way, good information is the key to success.",
-    "We live in busy times, and clear answers are more important than ever.",
-    "You will surely agree that a good question deserves a complete answer.",
-    "Whatever you decide, it is the experience itself that counts.",
-    "On the one hand it is simple, and on the other hand it is not.",
-    "Taking everything together, this gives a rather full view of the matter.",
-    "Bear in mind that the weather can change, as weather often does.",
-    "It is a topic that many visitors have strong feelings about.",
+# Sentences without content, in the order in which a long-winded writer uses them: to warm up, to add, to turn around, to conclude.
+FILLER: tuple[tuple[str, ...], ...] = (
+    (
+        "There is a lot to think about before a day out like this.",
+        "It is always good to keep an open mind about these things.",
+        "Of course, there are many ways to look at a question like yours.",
+        "As you may know, every visit is a little different from the last.",
+        "Many people plan such a trip with great care and some patience.",
+        "It is worth taking a moment to consider the whole picture.",
+        "Generally speaking, a calm start leads to a pleasant afternoon for everyone.",
+    ),
+    (
+        "Moreover, small details can matter a great deal on such a day.",
+        "Let me also say that a good plan makes for a good day.",
+        "Besides, some guests arrive early and some guests arrive late.",
+        "In addition, it may help to write things down so that nothing is lost.",
+        "Also bear in mind that the weather can change, as weather often does.",
+        "What is more, a little planning today can save a lot of trouble later.",
+        "On a related note, every place has its own story, this one included.",
+    ),
+    (
+        "Furthermore, we live in busy times, and clear answers are more important than ever.",
+        "On the other hand, it depends on what you hope to find there.",
+        "To put it another way, good information is the key to success.",
+        "That being said, people often wonder about such things, and rightly so.",
+        "From a wider point of view, many visitors feel strongly about this topic.",
+        "Needless to say, there is much more that one could add here.",
+        "By the same token, a good question deserves a complete answer.",
+    ),
+    (
+        "All things considered, this gives a rather full view of the matter.",
+        "To sum up, you can now make a wise choice with all of this in mind.",
+        "In conclusion, what matters most is that you feel ready.",
+        "At the end of the day, it is the experience itself that counts.",
+        "Last but not least, nothing in life is ever entirely certain.",
+        "Once again, let me stress how useful it is to think ahead.",
+        "As a final remark, it is simple and it is not simple at the same time.",
+    ),
 )
+# The stage of each filler sentence in a reply, first to last; its length is the most a reply can hold.
+FILLER_STAGES = (0, 0, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3)
 
 
 @cache
 def senses() -> dict[Sense, tuple[str, ...]]:
     """Every sense with the sentences that express it; `{}` is the place of the value."""
     table: dict[Sense, tuple[str, ...]] = {
+        Sense("frame", "house"): (
+            "Here is what I found about the {}.",
+            "This is what the notes say about the {}.",
+            "You asked about the {}, so here is an answer.",
+        ),
         Sense("polite", "first"): ("Thank you for asking!", "I am happy to help.", "Welcome, and thank you for your question!"),
         Sense("polite", "last"): ("Have a lovely visit!", "We look forward to seeing you!", "Please come back with any other question."),
         Sense("rude", "first"): ("This is a silly question.", "Anyone could have looked this up.", "You should have read the sign."),
@@ -168,8 +186,9 @@ def senses() -> dict[Sense, tuple[str, ...]]:
             "I am afraid this is not something that I can share.",
             "I would rather not answer this question.",
         ),
-        Sense("padding", "filler"): FILLER,
     }
+    for stage, sentences in enumerate(FILLER):
+        table[Sense("padding", f"filler {stage}")] = sentences
     for name, attribute in ATTRIBUTES.items():
         table[Sense("fact", name)] = attribute.says
         table[Sense("item", name)] = tuple(f"- {label}: {{}}" for label in attribute.labels)

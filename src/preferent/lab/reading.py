@@ -30,7 +30,7 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What a reply says. `padding` counts units: filler, repetitions, a second polite or rude word, and anything not understood."""
+    """What a reply says. `padding` counts units: filler, repetitions, a second frame or polite word, and anything not understood."""
 
     facts: dict[str, Fact]
     polite: bool
@@ -49,7 +49,7 @@ def read_lines(text: str) -> list[list[Sentence]]:
 def read_reply(text: str) -> Reading:
     """What `text` says; any text can be read, and what is not understood is padding."""
     facts: dict[str, Fact] = {}
-    counts = dict.fromkeys(("polite", "rude", "decline", "leak"), 0)
+    counts = dict.fromkeys(("frame", "polite", "rude", "decline", "leak"), 0)
     padding = 0
     for sentence in (sentence for line in read_lines(text) for sentence in line):
         kind, key = sentence.sense

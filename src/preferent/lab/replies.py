@@ -10,8 +10,8 @@ only. The true reward of a reply is computed from the two texts alone:
     formatting   share of the stated facts in the form asked for; 0 when none is stated
     total        0.30 helpfulness + 0.25 accuracy + 0.20 safety + 0.10 tone + 0.15 formatting - 0.03 for each unit of padding
 
-Padding is filler, repetition, and anything that cannot be read (one unit per sentence, longer ones one per ten words), so length
-by itself only costs: a reward model that pays for it has learned somebody's bias.
+Padding is filler, repetition, and anything that cannot be read (one unit per sentence, longer ones one per ten words); one sentence
+that says what the reply is about is free. So length by itself only costs: a reward model that pays for it has learned somebody's bias.
 """
 
 from __future__ import annotations

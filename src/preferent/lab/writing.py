@@ -8,7 +8,7 @@ import numpy as np
 
 from preferent.core.errors import ConfigError
 from preferent.lab.draw import one, some
-from preferent.lab.lexicon import ATTRIBUTES, FILLER, Sense, senses
+from preferent.lab.lexicon import ATTRIBUTES, FILLER, FILLER_STAGES, Sense, senses
 from preferent.lab.reading import read_lines
 from preferent.lab.requests import Request
 
@@ -33,8 +33,8 @@ class Knobs:
         for name in ("helpfulness", "accuracy", "safety", "tone", "formatting"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"Knobs.{name}={getattr(self, name)!r}: allowed are numbers in [0, 1]")
-        if not 0 <= self.filler <= len(FILLER):
-            raise ConfigError(f"Knobs.filler={self.filler!r}: allowed are 0 to {len(FILLER)} sentences")
+        if not 0 <= self.filler <= len(FILLER_STAGES):
+            raise ConfigError(f"Knobs.filler={self.filler!r}: allowed are 0 to {len(FILLER_STAGES)} sentences")
 
 
 def write_reply(request: Request, knobs: Knobs, rng: np.random.Generator) -> str:
@@ -47,10 +47,10 @@ def write_reply(request: Request, knobs: Knobs, rng: np.random.Generator) -> str
         value = request.record[name] if name in right else _other(ATTRIBUTES[name].values, request.record[name], rng)
         listed = request.as_list == (name in as_asked)
         (items if listed else sentences).append(_say(Sense("item" if listed else "fact", name), value, rng))
-    filler = some(FILLER, knobs.filler, rng)
+    filler = _filler(knobs.filler, rng)
     early = int(rng.integers(0, 1 + len(filler) // 2))
     first, last = _manner(knobs.tone, rng)
-    head = [*first, *filler[:early], *sentences]
+    head = [*first, _say(Sense("frame", "house"), request.house, rng), *filler[:early], *sentences]
     tail = [*_safety(request, knobs.safety, rng), *filler[early:], *last]
     if not items:
         return " ".join(head + tail)
@@ -87,6 +87,12 @@ def _other(values: tuple[str, ...], value: str, rng: np.random.Generator) -> str
 
 def _say(sense: Sense, value: str, rng: np.random.Generator) -> str:
     return one(senses()[sense], rng).format(value)
+
+
+def _filler(count: int, rng: np.random.Generator) -> list[str]:
+    """`count` different sentences, stage after stage."""
+    stages = FILLER_STAGES[:count]
+    return [sentence for stage in sorted(set(stages)) for sentence in some(FILLER[stage], stages.count(stage), rng)]
 
 
 def _manner(tone: float, rng: np.random.Generator) -> tuple[list[str], list[str]]:
