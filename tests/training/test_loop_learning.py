@@ -55,6 +55,7 @@ def test_a_planted_preference_is_learned(base: Base, tmp_path: Path, kind: str) 
     assert np.mean((d_N > 0) == np.array([record.p_a > 0.5 for record in records])) >= 0.95
 
 
+@pytest.mark.slow
 def test_the_embedded_base_learns_offline(tmp_path: Path) -> None:
     result = go(tmp_path, "tiny", planted(160), epochs="2", learning_rate="2e-3")
     assert result.held_out_accuracy is not None
