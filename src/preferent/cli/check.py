@@ -6,6 +6,7 @@ import click
 
 from preferent.cli.inputs import data_options, over_long_counter
 from preferent.cli.output import emit, emit_json, json_option
+from preferent.data.formats.detect import Format
 
 
 @click.command()
@@ -15,7 +16,7 @@ from preferent.cli.output import emit, emit_json, json_option
 @click.option("--base", help="Count rows that are too long for this base's tokenizer (a checkpoint, folder, hub id or 'minilm').")
 @click.option("--max-length", type=click.IntRange(8), help="The limit in tokens for --base; default: the base's own.")
 @json_option
-def command(source: str, split: str, data_format: str, strict: bool, base: str | None, max_length: int | None, as_json: bool) -> None:
+def command(source: str, split: str, data_format: Format, strict: bool, base: str | None, max_length: int | None, as_json: bool) -> None:
     """Pass SOURCE through the data gate and print its ledger.
 
     SOURCE is a JSONL file (plain, .gz, .zst), a Parquet file, a local data-set folder, or a hub data-set id. Every row that is

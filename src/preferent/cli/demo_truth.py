@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from preferent.audits.plots import best_of_n_plot
 from preferent.audits.report import Section
+from preferent.audits.resample import spearman
 from preferent.audits.tables import Table
 from preferent.core.estimates import Estimate, clustered_mean, clustered_statistic
 from preferent.core.records import Exchange, Floats
@@ -76,7 +76,7 @@ def compare(model: RewardModel, data: DemoData, ns: Sequence[int], *, seed: int,
     prompts = [pair.prompt for pair in data.held_out]
     margin_N = _margins(model, data)
     vote_N = np.array([pair.p_a - 0.5 for pair in data.held_out])
-    ranks_P = [float(spearmanr(proxy, gold).statistic) for proxy, gold in zip(proxy_PM, gold_PM, strict=True)]
+    ranks_P = [spearman(proxy, gold) for proxy, gold in zip(proxy_PM, gold_PM, strict=True)]
     fall_from = 16
     return Truth(
         agreement=_agreement(margin_N, data.held_out_gap_N, prompts, seed),
@@ -142,7 +142,8 @@ def sections(truth: Truth) -> list[Section]:
             "The learned reward beside the true one",
             (
                 "This world's true reward is a program, so the model can be compared with the truth and not only with people. "
-                f"The simulated annotators have noise and one planted fault: each pays about {LENGTH_BIAS:g} times the logarithm of a reply's length.",
+                "The simulated annotators have noise and one planted fault: each pays about "
+                f"{LENGTH_BIAS:g} times the logarithm of a reply's length.",
             ),
             table=Table(
                 ("what", "value"),

@@ -8,6 +8,7 @@ import click
 
 from preferent.cli.inputs import data_options
 from preferent.cli.output import Progress, emit, emit_json, json_option, talk
+from preferent.data.formats.detect import Format
 
 
 @click.command()
@@ -25,7 +26,7 @@ def command(
     model: str,
     source: str,
     split: str,
-    data_format: str,
+    data_format: Format,
     strict: bool,
     output: Path | None,
     force: bool,

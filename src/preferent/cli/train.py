@@ -11,6 +11,7 @@ import click
 from preferent.cli.inputs import data_options
 from preferent.cli.output import emit, emit_json, json_option, talk
 from preferent.core.errors import ConfigError
+from preferent.data.formats.detect import Format
 from preferent.training.config import TrainConfig, load_config, options
 
 EXIT_SIGTERM = 143
@@ -50,7 +51,7 @@ def command(
     output: Path,
     held_out_file: str | None,
     toml: Path | None,
-    data_format: str,
+    data_format: Format,
     strict: bool,
     resume: bool,
     force: bool,
@@ -100,7 +101,7 @@ def _config(toml: Path | None, settings: dict[str, str | None]) -> TrainConfig:
     return load_config(toml, given)
 
 
-def _read(sources: Sequence[str], held_out_file: str | None, config: TrainConfig, *, data_format: str, strict: bool) -> Any:
+def _read(sources: Sequence[str], held_out_file: str | None, config: TrainConfig, *, data_format: Format, strict: bool) -> Any:
     """(training records, held-out records, ledger, notes)."""
     from preferent.data.gate import check
     from preferent.data.splits import split_by_prompt

@@ -7,6 +7,7 @@ Legend: H query heads, G key heads, T tokens of the row, D head size, Q and K to
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -50,9 +51,13 @@ def packed_attention(
     layout: Layout | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
+    final_layer: int | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """query (1, H, T, D), key and value (1, G, T, D) -> output (1, T, H, D); heads are grouped when G < H."""
+    """query (1, H, T, D), key and value (1, G, T, D) -> output (1, T, H, D); heads are grouped when G < H.
+
+    In the layer numbered `final_layer` only the last token of each segment is read, so only its output is computed.
+    """
     for name in UNSUPPORTED:
         if kwargs.get(name) is not None:
             raise UnsupportedAttentionError(f"attention with {name!r} cannot run on packed rows")
@@ -63,6 +68,8 @@ def packed_attention(
         out = _attend(query, *_all_heads(query, key, value), attention_mask, (scale, softcap, dropout))
     elif query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and softcap is None and dropout == 0.0:
         return _varlen(query, key, value, layout, scale, _one_sided(sliding_window, layout)), None
+    elif final_layer is not None and getattr(module, "layer_idx", None) == final_layer:
+        out = last_token_attention(query, key, value, layout, (scale, softcap, dropout), window=_one_sided(sliding_window, layout))
     else:
         out = segment_attention(query, key, value, layout, (scale, softcap, dropout), window=_one_sided(sliding_window, layout))
     return out.transpose(1, 2).contiguous(), None
@@ -93,21 +100,45 @@ def segment_attention(
 
     `how` is (scale, softcap, dropout).
     """
-    key, value = _all_heads(query, key, value)
     parts = []
-    for segment in layout.segments:
-        q = query.narrow(2, segment.start, segment.length)
-        k, v = _keys(key, segment), _keys(value, segment)
+    for segment, q, k, v in _segments(query, key, value, layout):
         mask = _segment_mask(layout, segment, window, query.device)
         parts.append(_attend(q, k, v, mask, how, causal=layout.causal and mask is None))
     return torch.cat(parts, 2)
 
 
-def _keys(x: torch.Tensor, segment: Segment) -> torch.Tensor:
-    own = x.narrow(2, segment.start, segment.length)
-    if segment.prefix_length == 0:
-        return own
-    return torch.cat([x.narrow(2, segment.prefix_start, segment.prefix_length), own], 2)
+def last_token_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: Layout,
+    how: tuple[float, float | None, float],
+    *,
+    window: int | None = None,
+) -> torch.Tensor:
+    """As `segment_attention` for the last token of each segment of a causal layout; zeros for the others. Returns (1, H, T, D)."""
+    parts = []
+    for segment, q, k, v in _segments(query, key, value, layout):
+        if window is not None and window + 1 < k.shape[2]:
+            k, v = k[:, :, -window - 1 :], v[:, :, -window - 1 :]
+        last = _attend(q[:, :, -1:], k, v, None, how)
+        parts.append(F.pad(last, (0, 0, segment.length - 1, 0)))
+    return torch.cat(parts, 2)
+
+
+def _segments(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layout: Layout
+) -> Iterator[tuple[Segment, torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Each segment with its queries (1, H, Q, D) and the keys and values that they may see (1, H, K, D)."""
+    lengths = [segment.length for segment in layout.segments]
+    # Splitting, not slicing: the gradient of a slice is a row of zeros as long as the whole, once per segment.
+    query_S, key_S, value_S = (x.split(lengths, 2) for x in (query, *_all_heads(query, key, value)))
+    place = {segment.start: number for number, segment in enumerate(layout.segments)}
+    for segment, q, k, v in zip(layout.segments, query_S, key_S, value_S, strict=True):
+        if segment.prefix_length:
+            origin = place[segment.prefix_start]
+            k, v = (torch.cat([x_S[origin].narrow(2, 0, segment.prefix_length), x], 2) for x_S, x in ((key_S, k), (value_S, v)))
+        yield segment, q, k, v
 
 
 def _segment_mask(layout: Layout, segment: Segment, window: int | None, device: torch.device) -> torch.Tensor | None:

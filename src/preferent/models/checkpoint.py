@@ -23,9 +23,11 @@ CARD = "preferent.json"
 
 
 class Calibration(Record):
-    """P(a preferred) = sigmoid((r_a - r_b) / temperature), fitted on held-out pairs."""
+    """P(a preferred) = sigmoid((r_a - r_b) / temperature), fitted on held-out pairs; `low` and `high` bound it at 95 %."""
 
     temperature: float
+    low: float | None = None
+    high: float | None = None
     n_pairs: int
     nll_before: float
     nll_after: float

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from preferent.models import attention
+from preferent.models.final_layer import final_layer
 from preferent.models.heads import family_of, head_of
 from preferent.models.packing import PackedBatch
 
@@ -29,6 +30,7 @@ class RewardModule(nn.Module):
         self._native_attention = model.config._attn_implementation
         self.packed = packed and self.family is not None and _accepts_packed_attention(model)
         self.share = self.packed and self.family is not None and self.family.causal
+        self._final = final_layer(model) if self.share else None
         # The head runs in fp32 whatever the backbone runs in: bf16 has steps of 0.125 near 23, which makes ties.
         head = head_of(model)[1].float()
         head.register_forward_pre_hook(_to_float)
@@ -54,7 +56,10 @@ class RewardModule(nn.Module):
     def forward_packed(self, batch: PackedBatch) -> torch.Tensor:
         assert self.family is not None
         backbone = getattr(self.model, self.model.base_model_prefix)
-        extra = {"use_cache": False} if self.family.causal else {}
+        extra: dict[str, Any] = {"use_cache": False} if self.family.causal else {}
+        if self._final is not None:
+            self._final.rows = batch.last_R
+            extra["final_layer"] = self._final.index
         hidden_TW = backbone(
             input_ids=batch.input_ids_T.unsqueeze(0), position_ids=batch.position_ids_T.unsqueeze(0), layout=batch.layout, **extra
         ).last_hidden_state[0]
@@ -63,6 +68,8 @@ class RewardModule(nn.Module):
 
     def forward_plain(self, batch: PackedBatch) -> torch.Tensor:
         """The same rewards from a right-padded batch through the model's own forward."""
+        if self._final is not None:
+            self._final.rows = None
         ids_RL, mask_RL = padded(batch, self.model.config.pad_token_id)
         if not isinstance(self.family, type(None)) and self.family.causal:
             # The model's own pooling looks for the pad id; ours knows where each sequence ends.
