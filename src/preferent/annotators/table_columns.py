@@ -1,0 +1,260 @@
+"""From columns of names to codes: fast interning, and what happens to nulls, unknown labels and repeated votes.
+
+Legend: V votes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from preferent.core.errors import DataError
+
+ALIASES = {"comparison_id": "item", "annotator_id": "annotator", "choice": "label"}
+NEEDED = ("item", "annotator", "label")
+NUMBERS = ("weight", "seconds", "strength")
+KNOWN = (*NEEDED, *NUMBERS, "shown_first", "objective", "source")
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What to do with rows that are not one vote of one annotator on one item.
+
+    nulls: a missing item, annotator or label. unknown: a label outside the allowed set. repeats: several votes of one annotator on one
+    item and objective: "merge" makes identical ones one vote and drops contradictory ones, "share" lets the annotator's votes count
+    1/m each, "keep" counts every one. skips: the labels that mean "no answer". Whatever is not refused is told in the table's notes.
+    """
+
+    nulls: Literal["refuse", "drop"] = "refuse"
+    unknown: Literal["refuse", "drop"] = "refuse"
+    repeats: Literal["refuse", "merge", "share", "keep"] = "refuse"
+    skips: tuple[str, ...] = ("skip",)
+
+
+def intern(values: Any) -> tuple[Ints, NDArray[Any]]:
+    """(codes_V, names): names are the different values, sorted; a null (None, NaN, "") has code -1.
+
+    Raises DataError when texts and numbers are mixed.
+    """
+    if hasattr(values, "dictionary_encode") or hasattr(values, "indices"):
+        return _intern_arrow(values)
+    if isinstance(values, np.ndarray) and values.dtype.kind in "iub":
+        return _intern_integers(values.astype(np.int64, copy=False))
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+        return _intern_floats(values)
+    listed = values.tolist() if isinstance(values, np.ndarray) else values if isinstance(values, list) else list(values)
+    return _intern_objects(listed)
+
+
+def _intern_objects(values: list[Any]) -> tuple[Ints, NDArray[Any]]:
+    known = dict.fromkeys(values)
+    nulls = [key for key in known if key is None or key == "" or key != key]
+    kinds = {str if isinstance(key, str) else int if isinstance(key, int | np.integer) else type(key) for key in known} - {
+        type(key) for key in nulls if key is None or key != key
+    }
+    if len(kinds) > 1 or not kinds <= {str, int}:
+        raise DataError(f"ids must be all texts or all whole numbers, got {sorted(kind.__name__ for kind in kinds)!r}")
+    names = sorted(key for key in known if key not in nulls and key == key)
+    known.update(zip(names, range(len(names)), strict=True))
+    known.update(dict.fromkeys(nulls, -1))
+    codes_V = np.fromiter(map(known.__getitem__, values), dtype=np.int32, count=len(values))
+    if kinds == {int}:
+        return codes_V, np.array(names, dtype=np.int64)
+    out = np.empty(len(names), dtype=object)
+    out[:] = names
+    return codes_V, out
+
+
+def _intern_integers(values_V: NDArray[np.int64]) -> tuple[Ints, NDArray[Any]]:
+    if len(values_V) == 0:
+        return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
+    low, high = int(values_V.min()), int(values_V.max())
+    if high - low > 4 * len(values_V) + 1000:
+        names, codes_V = np.unique(values_V, return_inverse=True)
+        return codes_V.astype(np.int32), names
+    shifted_V = values_V - low if low else values_V
+    present = np.zeros(high - low + 1, dtype=bool)
+    present[shifted_V] = True
+    names = np.flatnonzero(present)
+    lookup = np.zeros(len(present), dtype=np.int32)
+    lookup[names] = np.arange(len(names), dtype=np.int32)
+    return lookup[shifted_V], names + low
+
+
+def _intern_floats(values_V: NDArray[np.floating[Any]]) -> tuple[Ints, NDArray[Any]]:
+    """Whole numbers that a table with holes turned into floats."""
+    null_V = np.isnan(values_V)
+    if (values_V[~null_V] != np.floor(values_V[~null_V])).any():
+        raise DataError("ids must be texts or whole numbers, got fractions")
+    codes_V = np.full(len(values_V), -1, dtype=np.int32)
+    codes_V[~null_V], names = _intern_integers(values_V[~null_V].astype(np.int64))
+    return codes_V, names
+
+
+def _intern_arrow(values: Any) -> tuple[Ints, NDArray[Any]]:
+    """A pyarrow column: its own dictionary does the work."""
+    encoded = values if hasattr(values, "indices") else values.dictionary_encode()
+    if hasattr(encoded, "chunks"):
+        encoded = encoded.unify_dictionaries().combine_chunks()
+        encoded = encoded.chunks[0] if hasattr(encoded, "chunks") else encoded
+    raw_V = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int32)
+    codes_D, names = _intern_objects(encoded.dictionary.to_pylist())
+    return np.append(codes_D, np.int32(-1))[raw_V], names
+
+
+def build_columns(columns: Mapping[str, Any], *, labels: Sequence[str] | None, policies: Policies, where: str) -> dict[str, Any]:
+    """The fields of a VoteTable; see `VoteTable.from_columns`."""
+    named = _rename(columns, where)
+    item_V, items = intern(named["item"])
+    annotator_V, annotators = intern(named["annotator"])
+    label_V, names = intern(named["label"])
+    label_names = [str(name) for name in names.tolist()]
+    notes: list[str] = []
+    null_V = (item_V < 0) | (annotator_V < 0) | (label_V < 0)
+    keep_V = _without_nulls(named, null_V, policies, where, notes)
+    skip_L = np.array([name in policies.skips for name in label_names] + [False])
+    skip_V = skip_L[label_V] & keep_V
+    keep_V &= ~skip_V
+    lookup, out_labels = _label_lookup(label_names, labels, policies)
+    unknown_V = keep_V & (lookup[label_V] < 0)
+    if unknown_V.any():
+        row = int(np.flatnonzero(unknown_V)[0])
+        what = f"{int(unknown_V.sum())} votes with labels that are not allowed, the first is {label_names[label_V[row]]!r} in row {row + 1}"
+        if policies.unknown == "refuse":
+            raise DataError(f"{where}: {what}; allowed are {list(out_labels)!r}", hint="name all labels, or drop: Policies(unknown='drop')")
+        notes.append(f"dropped {what}")
+        keep_V &= ~unknown_V
+    fields = {"item_V": item_V, "annotator_V": annotator_V, "label_V": lookup[label_V], **_further(named, out_labels, where)}
+    groups = {name: fields.pop(name) for name in ("objectives", "sources") if name in fields}
+    if not keep_V.all():
+        fields = {name: values[keep_V] for name, values in fields.items()}
+        fields["item_V"], items = _used(fields["item_V"], items, "items", notes, int(skip_V.sum()))
+        fields["annotator_V"], annotators = _used(fields["annotator_V"], annotators, "annotators", notes, int(skip_V.sum()))
+    if len(fields["item_V"]) == 0:
+        raise DataError(f"{where}: no votes", hint="skips and refused rows are not votes")
+    fields = _ordered(fields, items, annotators, len(groups.get("objectives", ())), where, policies, notes)
+    return {
+        **fields,
+        **groups,
+        "items": items,
+        "annotators": annotators,
+        "labels": out_labels,
+        "skipped": int(skip_V.sum()),
+        "notes": tuple(notes),
+    }
+
+
+def _rename(columns: Mapping[str, Any], where: str) -> dict[str, Any]:
+    named: dict[str, Any] = {}
+    for column, values in columns.items():
+        key = ALIASES.get(column, column)
+        if key in named:
+            raise DataError(f"{where}: two columns say {key!r}: {column!r} is one of them")
+        named[key] = values
+    missing, extra = [name for name in NEEDED if name not in named], [name for name in named if name not in KNOWN]
+    if missing or extra:
+        raise DataError(f"{where}: columns {list(columns)!r}; missing {missing!r}, not known {extra!r}, allowed are {list(KNOWN)!r}")
+    lengths = {name: len(values) for name, values in named.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"{where}: columns of different lengths: {lengths!r}")
+    return named
+
+
+def _without_nulls(named: Mapping[str, Any], null_V: NDArray[np.bool_], policies: Policies, where: str, notes: list[str]) -> Any:
+    if null_V.any():
+        row = int(np.flatnonzero(null_V)[0])
+        empty = [name for name in NEEDED if intern(named[name][row : row + 1])[0][0] < 0]
+        what = f"{int(null_V.sum())} rows without item, annotator or label; the first is row {row + 1} (no {' and no '.join(empty)})"
+        if policies.nulls == "refuse":
+            raise DataError(f"{where}: {what}", hint="mend them, or drop and count them: Policies(nulls='drop')")
+        notes.append(f"dropped {what}")
+    return ~null_V
+
+
+def _label_lookup(names: list[str], labels: Sequence[str] | None, policies: Policies) -> tuple[Ints, tuple[str, ...]]:
+    """Code of each name (and of null, last) among the labels that the table will have; -1 where it has none."""
+    allowed = tuple(name for name in names if name not in policies.skips) if labels is None else tuple(labels)
+    if len(set(allowed)) != len(allowed):
+        raise DataError(f"a label is named twice: {list(allowed)!r}")
+    codes = {name: code for code, name in enumerate(allowed)}
+    return np.array([codes.get(name, -1) for name in names] + [-1], dtype=np.int32), allowed
+
+
+def _further(named: Mapping[str, Any], labels: tuple[str, ...], where: str) -> dict[str, Any]:
+    """The columns that a vote may have."""
+    out: dict[str, Any] = {}
+    for name in NUMBERS:
+        if name in named:
+            values = [np.nan if value is None else value for value in named[name]] if isinstance(named[name], list) else named[name]
+            out[f"{name}_V"] = np.asarray(values, dtype=np.float64)
+    if "weight_V" in out and not ((out["weight_V"] > 0) & np.isfinite(out["weight_V"])).all():
+        bad = int(np.flatnonzero(~((out["weight_V"] > 0) & np.isfinite(out["weight_V"])))[0])
+        raise DataError(f"{where}: row {bad + 1} has weight {out['weight_V'][bad]!r}, allowed are finite numbers above 0")
+    if "shown_first" in named:
+        codes_V, names = intern(named["shown_first"])
+        unknown = [str(name) for name in names.tolist() if str(name) not in labels]
+        if unknown:
+            raise DataError(f"{where}: shown_first holds {unknown!r}, allowed are the labels {list(labels)!r} or null")
+        out["first_V"] = np.array([*(labels.index(str(name)) for name in names.tolist()), -1], dtype=np.int32)[codes_V]
+    for name in ("objective", "source"):
+        if name in named:
+            out[f"{name}_V"], names = intern(named[name])
+            out[f"{name}s"] = tuple(str(value) for value in names.tolist())
+    return out
+
+
+def _used(codes_V: Ints, names: NDArray[Any], what: str, notes: list[str], skips: int) -> tuple[Ints, NDArray[Any]]:
+    """Codes without the names that nobody uses any more; says which ones went."""
+    new_V, used = _intern_integers(codes_V.astype(np.int64))
+    gone = len(names) - len(used)
+    if gone:
+        lost = [str(name) for name in names[np.setdiff1d(np.arange(len(names)), used)][:5].tolist()]
+        because = "only skips or dropped rows" if skips else "only dropped rows"
+        notes.append(f"left out {gone} {what} with {because}: {lost!r}{' ...' if gone > 5 else ''}")
+    return new_V, names[used]
+
+
+def _ordered(fields: dict[str, Any], items: Any, annotators: Any, n_objectives: int, where: str, policies: Policies, notes: list[str]) -> Any:
+    """Rows in canonical order, repeated votes treated as the policy says."""
+    key_V = fields["item_V"].astype(np.int64) * len(annotators) + fields["annotator_V"]
+    if n_objectives:
+        key_V = key_V * (n_objectives + 1) + fields["objective_V"] + 1
+    if (np.diff(key_V) < 0).any():
+        order_V = np.argsort(key_V, kind="stable")
+        fields = {name: values[order_V] for name, values in fields.items()}
+        key_V = key_V[order_V]
+    repeat_V = np.concatenate([[False], np.diff(key_V) == 0])
+    if not repeat_V.any():
+        return fields
+    return _repeats(fields, key_V, repeat_V, (items, annotators), where, policies, notes)
+
+
+def _repeats(fields: Any, key_V: Any, repeat_V: Any, names: tuple[Any, Any], where: str, policies: Policies, notes: list[str]) -> Any:
+    row = int(np.flatnonzero(repeat_V)[0])
+    who = f"annotator {names[1][fields['annotator_V'][row]]!r} on item {names[0][fields['item_V'][row]]!r}"
+    what = f"{int(repeat_V.sum())} repeated votes (one annotator, one item, one objective), the first of {who}"
+    if policies.repeats == "refuse":
+        hint = "Policies(repeats='merge'), 'share' (each counts 1/m) or 'keep' (each counts in full) say what to do with them"
+        raise DataError(f"{where}: {what}", hint=hint)
+    order_V = np.lexsort((fields["label_V"], key_V))
+    fields = {name: values[order_V] for name, values in fields.items()}
+    group_V = np.cumsum(~repeat_V) - 1
+    if policies.repeats == "share":
+        weight_V = fields.get("weight_V", np.ones(len(key_V)))
+        fields["weight_V"] = weight_V / np.bincount(group_V)[group_V]
+        notes.append(f"{what}: they count 1/m each")
+    elif policies.repeats == "keep":
+        notes.append(f"{what}: every one counts in full")
+    else:
+        start_G = np.flatnonzero(~repeat_V)
+        end_G = np.append(start_G[1:], len(key_V)) - 1
+        clash_G = fields["label_V"][start_G] != fields["label_V"][end_G]
+        keep_V = ~repeat_V & ~clash_G[group_V]
+        notes.append(f"{what}: identical ones became one vote, {int(clash_G.sum())} contradictory groups were dropped")
+        fields = {name: values[keep_V] for name, values in fields.items()}
+    return fields
