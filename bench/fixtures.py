@@ -19,7 +19,7 @@ import argparse
 import gzip
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ MAX_SCORE = 1024
 PAIRS_PER_STEP = 8
 SCORED = 11  # scored candidates of a tulu prompt: 55 pairs
 VOCABULARY = 8192
-MODEL = {
+MODEL: dict[str, Any] = {
     "hidden_size": 384,
     "intermediate_size": 1024,
     "num_hidden_layers": 6,
@@ -101,7 +101,6 @@ def build_model(tokenizer: Any) -> Any:
     config = Qwen3Config(
         **MODEL,
         vocab_size=len(tokenizer),
-        num_labels=1,
         pad_token_id=tokenizer.pad_token_id,
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
@@ -109,6 +108,7 @@ def build_model(tokenizer: Any) -> Any:
         attention_dropout=0.0,
         dtype="float32",
     )
+    config.num_labels = 1
     torch.manual_seed(SEED)
     return AutoModelForSequenceClassification.from_config(config)
 
@@ -159,7 +159,7 @@ def tulu_pairs(source: Iterator[Row], count: Count, prompts: int) -> list[Row]:
 class Words:
     """Texts of a wanted number of tokens, cut from a stream of real words."""
 
-    def __init__(self, words: list[str], tokenizer: Any, rng: np.random.Generator) -> None:
+    def __init__(self, words: Sequence[str], tokenizer: Any, rng: np.random.Generator) -> None:
         self.words, self.tokenizer, self.rng = words, tokenizer, rng
 
     def text(self, tokens: int) -> str:

@@ -1,6 +1,6 @@
 """preferent's scorer on the fixture: `python bench/ours_score.py FIXTURE --data shared|single`; the result line is described in meter.py.
 
-The peers' own measure (peers/scoring.py): two items to warm up, then all of them, from messages to floats.
+The peers' own measure (scoring.py): two items to warm up, then all of them, from messages to floats.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent / "peers"))
+sys.path.insert(0, str(Path(__file__).parent))
 from scoring import Item, measure, options
 
 

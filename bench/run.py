@@ -188,9 +188,7 @@ def table_of(task: Task, rows: Sequence[dict[str, Any]]) -> str:
             f"  {row['name']:50s}{_shown(row['rate']):>22s}{_shown(row.get('ratio')):>24s}{share:>12s}"
             f"{row['peak_rss_mib']['median']:>10.0f}  {'' if apart is None else f'{apart:.1e}':>10s}"
         )
-    for verdict in verdicts(task, rows):
-        out.append(f"  {verdict['text']}")
-    return "\n".join(out)
+    return "\n".join([*out, *(f"  {verdict['text']}" for verdict in verdicts(task, rows))])
 
 
 def _shown(value: dict[str, float] | None) -> str:
@@ -198,7 +196,7 @@ def _shown(value: dict[str, float] | None) -> str:
 
 
 def verdicts(task: Task, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """For each peer its fastest setting against the bar, and peak memory against the same setting."""
+    """Each peer's fastest setting against the bar."""
     ours = next((row for row in rows if row["name"] == OURS), None)
     found: list[dict[str, Any]] = []
     if ours is None:
@@ -208,10 +206,10 @@ def verdicts(task: Task, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]
         if "ratio" not in best:
             continue
         ratio, reached = best["ratio"]["median"], best["ratio"]["median"] >= task.bar
-        text = f"{'reached' if reached else 'MISSED '}  {ratio:.2f}x of {peer}'s fastest setting ({best['name']}), the bar is {task.bar}x"
-        found.append(
-            {"task": task.name, "peer": peer, "setting": best["name"], "ratio": ratio, "bar": task.bar, "reached": reached, "text": text}
-        )
+        word = "reached" if reached else "MISSED "
+        text = f"{word}  {ratio:.2f}x of {peer}'s fastest setting ({best['name']}), the bar is {task.bar}x"
+        verdict = {"task": task.name, "peer": peer, "setting": best["name"], "ratio": ratio, "bar": task.bar}
+        found.append({**verdict, "reached": reached, "text": text})
     return found
 
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from scoring import MAX_LENGTH, Item, measure, options
 
 RENAME = "{%- set renamed = {'query': 'user', 'document': 'assistant'} -%}"

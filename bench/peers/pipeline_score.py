@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from scoring import MAX_LENGTH, Item, measure, options
 
 
@@ -26,7 +27,7 @@ def main() -> None:
         order = list(range(len(texts)))
         if given.form == "sorted":
             order.sort(key=lambda i: -len(texts[i]))
-        answers = classify(
+        answers: Any = classify(
             [texts[i] for i in order],
             batch_size=given.batch or 1,
             function_to_apply="none",

@@ -40,7 +40,7 @@ def options() -> argparse.Namespace:
 
 
 def settings(given: argparse.Namespace, output: str) -> Any:
-    from trl import RewardConfig
+    from trl.trainer.reward_config import RewardConfig
 
     return RewardConfig(
         output_dir=output,
@@ -107,7 +107,7 @@ def main() -> None:
     one_thread(given.threads)
     from datasets import Dataset
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
-    from trl import RewardTrainer
+    from trl.trainer.reward_trainer import RewardTrainer
 
     def turns(text: str) -> list[dict[str, str]]:
         return [{"role": "assistant", "content": text}]
@@ -126,7 +126,7 @@ def main() -> None:
             processing_class=AutoTokenizer.from_pretrained(given.fixture / "model"),
             callbacks=[keep],
         )
-        prepared = trainer.train_dataset
+        prepared: Any = trainer.train_dataset
         if len(prepared) != len(rows):  # TRL drops over-long pairs without a word
             raise SystemExit(f"TRL kept {len(prepared)} of {len(rows)} pairs: the fixture and its max_length disagree")
         shapes = [tuple(batch["input_ids"].shape) for batch in trainer.get_train_dataloader()]

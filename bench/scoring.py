@@ -1,4 +1,4 @@
-"""What the two scoring peers share: the rows of the fixture as items, the search over batch sizes, and the result line."""
+"""What the scoring contestants share: the rows of the fixture as items, the search over batch sizes, and the result line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
 from meter import Clock, one_thread, report, resident_mib, rows_of
 
 MAX_LENGTH = 1024
@@ -18,10 +18,10 @@ MAX_LENGTH = 1024
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    prompt: list[dict[str, str]]
+    prompt: list[dict[str, Any]]
     response: str
 
-    def messages(self) -> list[dict[str, str]]:
+    def messages(self) -> list[dict[str, Any]]:
         return [*self.prompt, {"role": "assistant", "content": self.response}]
 
 
