@@ -116,8 +116,11 @@ def test_gradient_checkpointing_changes_no_gradient(kind: str) -> None:
     switch = getattr(saved.model, "activation_checkpointing_enable", saved.model.gradient_checkpointing_enable)
     switch({"use_reentrant": False})
     batch = batch_for(kept, sequences_of(), share=kept.share)
-    expected = gradients(kept.model, kept(batch))
-    assert largest_difference(gradients(saved.model, saved(batch)), expected) <= 1e-7
+    assert largest_difference(gradients(saved.model, saved(batch)), gradients(kept.model, kept(batch))) <= 1e-5
+    # A checkpointed last layer finishes every token; compared with the same arithmetic, recomputing changes next to nothing.
+    kept._final = None
+    kept.model.zero_grad()
+    assert largest_difference(gradients(saved.model, saved(batch)), gradients(kept.model, kept(batch))) <= 1e-7
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral", "gemma2", "bert", "modernbert"])

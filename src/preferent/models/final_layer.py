@@ -7,6 +7,8 @@ check compares it with the plain path like everything else.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -18,27 +20,42 @@ ROUTED = ("experts", "router")
 
 
 class FinalLayer:
-    """Lets the last feed-forward block of a decoder see only `rows` of the packed row; without rows it is untouched."""
+    """Lets the last feed-forward block of a decoder see only the rows that are read; outside `reading` it is untouched."""
 
-    def __init__(self, block: nn.Module, index: int) -> None:
+    def __init__(self, layer: nn.Module, block: nn.Module, index: int) -> None:
         self.index = index
-        self.rows: torch.Tensor | None = None
+        self._layer = layer
+        self._rows: torch.Tensor | None = None
         self._length = 0
         block.register_forward_pre_hook(self._select)
         block.register_forward_hook(self._scatter)
 
+    @property
+    def recomputed(self) -> bool:
+        """Whether the layer runs again in the backward pass, when it is no longer known which rows are read."""
+        return bool(getattr(self._layer, "gradient_checkpointing", False))
+
+    @contextmanager
+    def reading(self, rows: torch.Tensor) -> Iterator[None]:
+        """While inside, only the tokens numbered `rows` of the packed row pass through the block; the others come out as 0."""
+        self._rows = rows
+        try:
+            yield
+        finally:
+            self._rows = None
+
     def _select(self, block: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        if self.rows is None:
+        if self._rows is None:
             return inputs
         hidden = inputs[0]
         self._length = hidden.shape[1]
-        return (hidden.index_select(1, self.rows), *inputs[1:])
+        return (hidden.index_select(1, self._rows), *inputs[1:])
 
     def _scatter(self, block: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
-        if self.rows is None:
+        if self._rows is None:
             return output
         whole = output.new_zeros(output.shape[0], self._length, output.shape[2])
-        return whole.index_copy(1, self.rows, output)
+        return whole.index_copy(1, self._rows, output)
 
 
 def final_layer(model: Any) -> FinalLayer | None:
@@ -50,4 +67,4 @@ def final_layer(model: Any) -> FinalLayer | None:
     block = getattr(layers[-1], "mlp", None)
     if not isinstance(block, nn.Module) or any(part in name for name, _ in block.named_modules() for part in ROUTED):
         return None
-    return FinalLayer(block, len(layers) - 1)
+    return FinalLayer(layers[-1], block, len(layers) - 1)

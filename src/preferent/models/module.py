@@ -5,6 +5,7 @@ Legend: T tokens, R sequences, W width.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -57,19 +58,18 @@ class RewardModule(nn.Module):
         assert self.family is not None
         backbone = getattr(self.model, self.model.base_model_prefix)
         extra: dict[str, Any] = {"use_cache": False} if self.family.causal else {}
-        if self._final is not None:
-            self._final.rows = batch.last_R
-            extra["final_layer"] = self._final.index
-        hidden_TW = backbone(
-            input_ids=batch.input_ids_T.unsqueeze(0), position_ids=batch.position_ids_T.unsqueeze(0), layout=batch.layout, **extra
-        ).last_hidden_state[0]
+        final = None if self._final is None or self._final.recomputed else self._final
+        if final is not None:
+            extra["final_layer"] = final.index
+        with nullcontext() if final is None else final.reading(batch.last_R):
+            hidden_TW = backbone(
+                input_ids=batch.input_ids_T.unsqueeze(0), position_ids=batch.position_ids_T.unsqueeze(0), layout=batch.layout, **extra
+            ).last_hidden_state[0]
         with torch.autocast(hidden_TW.device.type, enabled=False):
             return self.family.rewards(self.model, hidden_TW, batch).float()
 
     def forward_plain(self, batch: PackedBatch) -> torch.Tensor:
         """The same rewards from a right-padded batch through the model's own forward."""
-        if self._final is not None:
-            self._final.rows = None
         ids_RL, mask_RL = padded(batch, self.model.config.pad_token_id)
         if not isinstance(self.family, type(None)) and self.family.causal:
             # The model's own pooling looks for the pad id; ours knows where each sequence ends.
