@@ -1,0 +1,172 @@
+"""`auto`: soft labels from whatever predicts left-out votes, as honest probabilities, with the reasons.
+
+Legend: V votes, I items, K = L labels, M models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from preferent.annotators import calibrate
+from preferent.annotators.convergence import Convergence
+from preferent.annotators.dawid_skene import reliability_from
+from preferent.annotators.em import Cells, cells_of, posterior_interval, shares
+from preferent.annotators.labels import LabelResult, item_notes, wilson
+from preferent.annotators.majority import effective_votes, majority
+from preferent.annotators.panel import Member, fit_panel
+from preferent.annotators.table import VoteTable
+from preferent.core.estimates import Estimate, clustered_mean
+from preferent.core.records import Floats
+
+MAX_ROWS = 60_000
+INTERVAL = "95 % interval over the annotators' confusions, after tempering, and of the share of the vote; not over whether the crowd is right"
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """What `choose` took and why.
+
+    left_out: mean log chance (nats, nearer 0 is better) that each candidate gives to votes left out, with an interval over items.
+    weights: how much of the pooled answer comes from each model. rho: the part of their errors that votes share, as used.
+    """
+
+    method: str
+    result: LabelResult
+    left_out: dict[str, Estimate]
+    weights: dict[str, float]
+    rho: float
+    reason: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Scored:
+    """The left-out answers of one model: rows_VK its posteriors without the vote, and log chances for every tried rho."""
+
+    member: Member
+    left_VK: Floats
+
+
+def choose(table: VoteTable, rng: np.random.Generator) -> Choice:
+    """Fit a panel of label models, weigh them by the votes they were not shown, temper, and mix with the share of the vote.
+
+    Every vote is predicted from the other votes on its item and its annotator's other votes (the fits themselves are not repeated);
+    beyond 60,000 votes a random part of the items, drawn from `rng`, is predicted. If the share of the vote predicts left-out votes
+    better than the pooled models do, it is the answer; where no item has two votes it is the only possible one. Raises DataError
+    (mixed objectives).
+    """
+    cells = cells_of(table)
+    if not (table.votes_I > 1).any():
+        reason = "no item has two votes, so nobody's reliability can be told: the share of the vote, smoothed by one vote"
+        return Choice("majority", majority(table, smoothing=calibrate.SMOOTHING), {}, {}, float("nan"), reason)
+    rows_V = _rows(table, rng)
+    members = fit_panel(cells, shares(table))
+    scored = [_Scored(member, calibrate.left_out_posterior(cells, table, member.fit, rows_V)) for member in members]
+    base_L, left_votes_V = calibrate.base_of(table), table.votes_I[table.item_V[rows_V]] - 1
+    seen, likelihood_MV = _seen_rho(cells, table, scored, rows_V, base_L)
+    weight_M = calibrate.stack_weights(likelihood_MV)
+    rho = calibrate.UNSEEN + seen
+    tempered = [calibrate.temper(one.member.fit.p_IK, table.votes_I, rho, base_L) for one in scored]
+    share_IL = calibrate.smoothed_shares(table.counts_IL, calibrate.normalised(table.counts_IL.sum(axis=0)))
+    pooled_VK = _pool([calibrate.temper(one.left_VK, left_votes_V, rho, base_L) for one in scored], weight_M)
+    share_VK = calibrate.left_out_shares(table, rows_V)
+    part_V = calibrate.share_weight(left_votes_V)[:, None]
+    part_I = calibrate.share_weight(table.votes_I)[:, None]
+    p_IL = (1.0 - part_I) * _pool(tempered, weight_M) + part_I * share_IL
+    candidates = {
+        "majority": calibrate.vote_likelihood(cells, table, share_IL, share_VK, rows_V),
+        **{one.member.name: likelihood_MV[m] for m, one in enumerate(scored)},
+        "panel": calibrate.vote_likelihood(cells, table, p_IL, (1.0 - part_V) * pooled_VK + part_V * share_VK, rows_V),
+    }
+    left_out = {name: _mean(values_V, table.item_V[rows_V], rng) for name, values_V in candidates.items()}
+    weights = {one.member.name: float(weight) for one, weight in zip(scored, weight_M, strict=True)}
+    if left_out["majority"].value >= left_out["panel"].value:
+        reason = f"the share of the vote predicts left-out votes as well as the models do: {left_out['majority']} against {left_out['panel']}"
+        return Choice("majority", majority(table, smoothing=calibrate.SMOOTHING), left_out, weights, rho, reason)
+    result = _result(table, cells, scored, tempered, weight_M, p_IL, rho)
+    return Choice("panel", result, left_out, weights, rho, _reason(left_out, weights, seen, len(rows_V)))
+
+
+def _rows(table: VoteTable, rng: np.random.Generator) -> np.ndarray:
+    """Rows of the votes to predict: those on items with several votes, of a random part of the items where they are many."""
+    rows_V = np.flatnonzero(table.votes_I[table.item_V] > 1)
+    if len(rows_V) <= MAX_ROWS:
+        return rows_V
+    taken_I = rng.random(table.n_items) < MAX_ROWS / len(rows_V)
+    return rows_V[taken_I[table.item_V[rows_V]]]
+
+
+def _seen_rho(cells: Cells, table: VoteTable, scored: list[_Scored], rows_V: np.ndarray, base_L: Floats) -> tuple[float, Floats]:
+    """(the shared part of errors under which the models together predict left-out votes best, their log chances there (M, V))."""
+    left_votes_V = table.votes_I[table.item_V[rows_V]] - 1
+    best: tuple[float, float, Floats] | None = None
+    for rho in calibrate.TRIED:
+        found_MV = np.stack(
+            [
+                calibrate.vote_likelihood(
+                    cells,
+                    table,
+                    calibrate.temper(one.member.fit.p_IK, table.votes_I, rho, base_L),
+                    calibrate.temper(one.left_VK, left_votes_V, rho, base_L),
+                    rows_V,
+                )
+                for one in scored
+            ]
+        )
+        mean = float(found_MV.mean())
+        if best is None or mean > best[0]:
+            best = (mean, rho, found_MV)
+        else:
+            break
+    assert best is not None
+    return best[1], best[2]
+
+
+def _pool(parts: list[Floats], weight_M: Floats) -> Floats:
+    pooled = weight_M[0] * parts[0]
+    for weight, part in zip(weight_M[1:], parts[1:], strict=True):
+        pooled += weight * part
+    return pooled
+
+
+def _mean(values_V: Floats, items_V: np.ndarray, rng: np.random.Generator) -> Estimate:
+    """Mean over votes with an interval over items (normal, from the items' sums: the items are many)."""
+    codes_V = np.unique(items_V, return_inverse=True)[1]
+    n = int(codes_V.max()) + 1
+    if n < 30:
+        return clustered_mean(values_V, codes_V, rng=rng)
+    mean = float(values_V.mean())
+    residual_I = np.bincount(codes_V, values_V - mean, n)
+    half = 1.96 * float(np.sqrt((residual_I**2).sum())) / len(values_V)
+    return Estimate(mean, mean - half, mean + half, len(values_V), f"normal interval over {n} items")
+
+
+def _result(
+    table: VoteTable, cells: Cells, scored: list[_Scored], tempered: list[Floats], weight_M: Floats, p_IL: Floats, rho: float
+) -> LabelResult:
+    """The pooled answer; its interval is the same mixture of its parts' intervals (their errors taken to move together)."""
+    power_I, part_I = calibrate.design_power(table.votes_I, rho), calibrate.share_weight(table.votes_I)[:, None]
+    ends = [posterior_interval(cells, p, one.member.alpha_AKL, power_I) for one, p in zip(scored, tempered, strict=True)]
+    share_low, share_high = wilson(shares(table), effective_votes(table)[:, None])
+    low_IL = (1.0 - part_I) * _pool([low for low, _ in ends], weight_M) + part_I * share_low
+    high_IL = (1.0 - part_I) * _pool([high for _, high in ends], weight_M) + part_I * share_high
+    low_IL, high_IL = np.minimum(low_IL, p_IL), np.maximum(high_IL, p_IL)
+    fits = [one.member.fit.convergence for one in scored]
+    likelihood = float(sum(weight * fit.log_likelihood for weight, fit in zip(weight_M, fits, strict=True)))
+    fit = Convergence(all(one.converged for one in fits), sum(one.iterations for one in fits), likelihood)
+    best = scored[int(weight_M.argmax())].member
+    annotators = reliability_from(table, best.alpha_AKL, best.fit.p_IK.mean(axis=0))
+    notes = (*item_notes(table), f"annotators as seen by {best.name!r}; log_likelihood is the models' weighted mean")
+    return LabelResult(
+        "panel", table.items, table.labels, p_IL, low_IL, high_IL, table.votes_I, fit, INTERVAL, annotators, notes
+    )
+
+
+def _reason(left_out: dict[str, Estimate], weights: dict[str, float], seen: float, n: int) -> str:
+    scores = ", ".join(f"{name} {estimate}" for name, estimate in sorted(left_out.items(), key=lambda row: -row[1].value))
+    mix = ", ".join(f"{weight:.2f} {name}" for name, weight in weights.items())
+    return (
+        f"log chance of {n} left-out votes (nats per vote, nearer 0 is better): {scores}. Pooled: {mix}, then tempered: votes share "
+        f"{seen:.2f} of their errors as left-out votes show and {calibrate.UNSEEN:.2f} that no vote can show (a prior)."
+    )
