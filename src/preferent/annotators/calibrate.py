@@ -14,25 +14,30 @@ Legend: V votes, I items, A annotators, K labels of an item, L labels voted, M m
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from preferent.annotators.em import Cells, Fit, normalised
 from preferent.annotators.table import VoteTable
 from preferent.core.records import Floats
 
-UNSEEN = 0.03  # this, HALF_SHARE and the grid were picked on four public crowd sets with gold and simulated crowds; neighbours are alike
+Votes = NDArray[Any]  # numbers of votes, whole or effective
+# UNSEEN, HALF_SHARE and TRIED were picked on four public crowd sets with gold and on simulated crowds; neighbours do alike.
+UNSEEN = 0.03
 TRIED = (0.0, 0.03, 0.1, 0.3)
 HALF_SHARE = 40.0
 SMOOTHING = 1.0
 PRIOR_VOTES = 10.0
 
 
-def design_power(votes_I: Floats, rho: float) -> Floats:
+def design_power(votes_I: Votes, rho: float) -> Floats:
     """The power 1 / (1 + (n - 1) rho) that makes n votes with shared errors worth their effective number."""
     return 1.0 / (1.0 + np.maximum(np.asarray(votes_I, dtype=np.float64) - 1.0, 0.0) * rho)
 
 
-def temper(p_IL: Floats, votes_I: Floats, rho: float, base_L: Floats) -> Floats:
+def temper(p_IL: Floats, votes_I: Votes, rho: float, base_L: Floats) -> Floats:
     """`p_IL` drawn towards `base_L`: p^b base^(1 - b), normalised, b from `design_power`. rho = 0 changes nothing."""
     power_I1 = design_power(votes_I, rho)[:, None]
     log_p = power_I1 * np.log(np.maximum(p_IL, 1e-300)) + (1.0 - power_I1) * np.log(base_L)
@@ -50,27 +55,27 @@ def smoothed_shares(counts: Floats, marginal_L: Floats) -> Floats:
     return normalised(counts + SMOOTHING * marginal_L)
 
 
-def share_weight(votes_I: Floats) -> Floats:
+def share_weight(votes_I: Votes) -> Floats:
     """How much of the answer is the share of the vote: n / (n + 40)."""
-    return votes_I / (votes_I + HALF_SHARE)
+    return np.asarray(votes_I / (votes_I + HALF_SHARE), dtype=np.float64)
 
 
 def left_out_posterior(cells: Cells, table: VoteTable, fit: Fit, rows_V: np.ndarray) -> Floats:
-    """Posterior of each vote's item without that vote, shape (rows, K): the vote's own factor divided out."""
-    log_theta_V = np.log(fit.parameters.theta_AKL[table.annotator_V[rows_V], :, table.label_V[rows_V]])
-    if table.weight_V is not None:
-        log_theta_V *= table.weight_V[rows_V, None]
-    log_p = np.log(fit.parameters.pi_K) + fit.score_IK[table.item_V[rows_V]] - log_theta_V
+    """Posterior of each vote's item without its annotator's votes on it, shape (rows, K): her factors divided out."""
+    own_VL, _ = table.own_weight(rows_V)
+    log_theta_VK = np.zeros((len(rows_V), cells.n_labels))
+    for label in range(cells.n_labels):
+        has = own_VL[:, label] > 0
+        log_theta_VK[has] += own_VL[has, label, None] * np.log(fit.parameters.theta_AKL[table.annotator_V[rows_V[has]], :, label])
+    log_p = np.log(fit.parameters.pi_K) + fit.score_IK[table.item_V[rows_V]] - log_theta_VK
     log_p -= log_p.max(axis=1, keepdims=True)
     return normalised(np.exp(log_p))
 
 
 def left_out_shares(table: VoteTable, rows_V: np.ndarray) -> Floats:
     """Smoothed share of the others' votes on each vote's item, shape (rows, L)."""
-    counts = table.counts_IL[table.item_V[rows_V]]
-    weight_V = 1.0 if table.weight_V is None else table.weight_V[rows_V]
-    counts[np.arange(len(rows_V)), table.label_V[rows_V]] -= weight_V
-    return smoothed_shares(np.maximum(counts, 0.0), normalised(table.counts_IL.sum(axis=0)))
+    counts = np.maximum(table.counts_IL[table.item_V[rows_V]] - table.own_weight(rows_V)[0], 0.0)
+    return smoothed_shares(counts, normalised(table.counts_IL.sum(axis=0)))
 
 
 def vote_likelihood(cells: Cells, table: VoteTable, p_IK: Floats, left_VK: Floats, rows_V: np.ndarray) -> Floats:
@@ -84,8 +89,9 @@ def vote_likelihood(cells: Cells, table: VoteTable, p_IK: Floats, left_VK: Float
     annotator_V, label_V, own_VK = table.annotator_V[rows_V], table.label_V[rows_V], p_IK[table.item_V[rows_V]]
     if cells.informative_I is not None:
         own_VK = own_VK * cells.informative_I[table.item_V[rows_V], None]
-    mine_VK = np.maximum(counts_AKL[annotator_V, :, label_V] - own_VK, 0.0)
-    all_VK = np.maximum(counts_AKL.sum(axis=2)[annotator_V] - own_VK, 0.0)
+    own_VL, same_V = table.own_weight(rows_V)
+    mine_VK = np.maximum(counts_AKL[annotator_V, :, label_V] - own_VK * same_V[:, None], 0.0)
+    all_VK = np.maximum(counts_AKL.sum(axis=2)[annotator_V] - own_VK * own_VL.sum(axis=1)[:, None], 0.0)
     theta_VK = (mine_VK + PRIOR_VOTES * pooled_KL[:, label_V].T) / (all_VK + PRIOR_VOTES)
     return np.log(np.maximum((left_VK * theta_VK).sum(axis=1), 1e-12))
 

@@ -5,7 +5,7 @@ Legend: V votes, I items, K = L labels, M models.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,7 +21,9 @@ from preferent.core.estimates import Estimate, clustered_mean
 from preferent.core.records import Floats
 
 MAX_ROWS = 60_000
-INTERVAL = "95 % interval over the annotators' confusions, after tempering, and of the share of the vote; not over whether the crowd is right"
+INTERVAL = (
+    "95 % interval over the annotators' confusions, after tempering, and of the share of the vote; not over whether the crowd is right"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +44,7 @@ class Choice:
 
 @dataclass(frozen=True, eq=False)
 class _Scored:
-    """The left-out answers of one model: rows_VK its posteriors without the vote, and log chances for every tried rho."""
+    """A model and its posteriors without each left-out vote, shape (rows, K)."""
 
     member: Member
     left_VK: Floats
@@ -65,26 +67,20 @@ def choose(table: VoteTable, rng: np.random.Generator) -> Choice:
     scored = [_Scored(member, calibrate.left_out_posterior(cells, table, member.fit, rows_V)) for member in members]
     base_L, left_votes_V = calibrate.base_of(table), table.votes_I[table.item_V[rows_V]] - 1
     seen, likelihood_MV = _seen_rho(cells, table, scored, rows_V, base_L)
-    weight_M = calibrate.stack_weights(likelihood_MV)
-    rho = calibrate.UNSEEN + seen
+    weight_M, rho = calibrate.stack_weights(likelihood_MV), calibrate.UNSEEN + seen
     tempered = [calibrate.temper(one.member.fit.p_IK, table.votes_I, rho, base_L) for one in scored]
-    share_IL = calibrate.smoothed_shares(table.counts_IL, calibrate.normalised(table.counts_IL.sum(axis=0)))
-    pooled_VK = _pool([calibrate.temper(one.left_VK, left_votes_V, rho, base_L) for one in scored], weight_M)
-    share_VK = calibrate.left_out_shares(table, rows_V)
-    part_V = calibrate.share_weight(left_votes_V)[:, None]
-    part_I = calibrate.share_weight(table.votes_I)[:, None]
-    p_IL = (1.0 - part_I) * _pool(tempered, weight_M) + part_I * share_IL
-    candidates = {
-        "majority": calibrate.vote_likelihood(cells, table, share_IL, share_VK, rows_V),
-        **{one.member.name: likelihood_MV[m] for m, one in enumerate(scored)},
-        "panel": calibrate.vote_likelihood(cells, table, p_IL, (1.0 - part_V) * pooled_VK + part_V * share_VK, rows_V),
-    }
+    left_VK = _pool([calibrate.temper(one.left_VK, left_votes_V, rho, base_L) for one in scored], weight_M)
+    share_IL, share_VK = majority(table, smoothing=calibrate.SMOOTHING).p_IL, calibrate.left_out_shares(table, rows_V)
+    p_IL = _mix(_pool(tempered, weight_M), share_IL, table.votes_I)
+    candidates = {one.member.name: likelihood_MV[m] for m, one in enumerate(scored)}
+    candidates["majority"] = calibrate.vote_likelihood(cells, table, share_IL, share_VK, rows_V)
+    candidates["panel"] = calibrate.vote_likelihood(cells, table, p_IL, _mix(left_VK, share_VK, left_votes_V), rows_V)
     left_out = {name: _mean(values_V, table.item_V[rows_V], rng) for name, values_V in candidates.items()}
     weights = {one.member.name: float(weight) for one, weight in zip(scored, weight_M, strict=True)}
     if left_out["majority"].value >= left_out["panel"].value:
-        reason = f"the share of the vote predicts left-out votes as well as the models do: {left_out['majority']} against {left_out['panel']}"
+        reason = f"the share of the vote predicts left-out votes as well as the models: {left_out['majority']}, they {left_out['panel']}"
         return Choice("majority", majority(table, smoothing=calibrate.SMOOTHING), left_out, weights, rho, reason)
-    result = _result(table, cells, scored, tempered, weight_M, p_IL, rho)
+    result = _result(table, cells, scored, (tempered, weight_M), p_IL, rho)
     return Choice("panel", result, left_out, weights, rho, _reason(left_out, weights, seen, len(rows_V)))
 
 
@@ -119,7 +115,8 @@ def _seen_rho(cells: Cells, table: VoteTable, scored: list[_Scored], rows_V: np.
             best = (mean, rho, found_MV)
         else:
             break
-    assert best is not None
+    if best is None:
+        raise AssertionError("TRIED is empty")
     return best[1], best[2]
 
 
@@ -128,6 +125,12 @@ def _pool(parts: list[Floats], weight_M: Floats) -> Floats:
     for weight, part in zip(weight_M[1:], parts[1:], strict=True):
         pooled += weight * part
     return pooled
+
+
+def _mix(model: Floats, share: Floats, votes: np.ndarray) -> Floats:
+    """The models' answer and the share of the vote, the latter counting more where there are more votes."""
+    part = calibrate.share_weight(votes)[:, None]
+    return (1.0 - part) * model + part * share
 
 
 def _mean(values_V: Floats, items_V: np.ndarray, rng: np.random.Generator) -> Estimate:
@@ -143,24 +146,22 @@ def _mean(values_V: Floats, items_V: np.ndarray, rng: np.random.Generator) -> Es
 
 
 def _result(
-    table: VoteTable, cells: Cells, scored: list[_Scored], tempered: list[Floats], weight_M: Floats, p_IL: Floats, rho: float
+    table: VoteTable, cells: Cells, scored: list[_Scored], pooled: tuple[list[Floats], Floats], p_IL: Floats, rho: float
 ) -> LabelResult:
     """The pooled answer; its interval is the same mixture of its parts' intervals (their errors taken to move together)."""
-    power_I, part_I = calibrate.design_power(table.votes_I, rho), calibrate.share_weight(table.votes_I)[:, None]
+    tempered, weight_M = pooled
+    power_I = calibrate.design_power(table.votes_I, rho)
     ends = [posterior_interval(cells, p, one.member.alpha_AKL, power_I) for one, p in zip(scored, tempered, strict=True)]
     share_low, share_high = wilson(shares(table), effective_votes(table)[:, None])
-    low_IL = (1.0 - part_I) * _pool([low for low, _ in ends], weight_M) + part_I * share_low
-    high_IL = (1.0 - part_I) * _pool([high for _, high in ends], weight_M) + part_I * share_high
-    low_IL, high_IL = np.minimum(low_IL, p_IL), np.maximum(high_IL, p_IL)
+    low_IL = np.minimum(_mix(_pool([low for low, _ in ends], weight_M), share_low, table.votes_I), p_IL)
+    high_IL = np.maximum(_mix(_pool([high for _, high in ends], weight_M), share_high, table.votes_I), p_IL)
     fits = [one.member.fit.convergence for one in scored]
     likelihood = float(sum(weight * fit.log_likelihood for weight, fit in zip(weight_M, fits, strict=True)))
     fit = Convergence(all(one.converged for one in fits), sum(one.iterations for one in fits), likelihood)
     best = scored[int(weight_M.argmax())].member
     annotators = reliability_from(table, best.alpha_AKL, best.fit.p_IK.mean(axis=0))
     notes = (*item_notes(table), f"annotators as seen by {best.name!r}; log_likelihood is the models' weighted mean")
-    return LabelResult(
-        "panel", table.items, table.labels, p_IL, low_IL, high_IL, table.votes_I, fit, INTERVAL, annotators, notes
-    )
+    return LabelResult("panel", table.items, table.labels, p_IL, low_IL, high_IL, table.votes_I, fit, INTERVAL, annotators, notes)
 
 
 def _reason(left_out: dict[str, Estimate], weights: dict[str, float], seen: float, n: int) -> str:

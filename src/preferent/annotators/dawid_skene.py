@@ -55,7 +55,7 @@ def dawid_skene(
     Skene (1979), eq. 2.3 to 2.5; one coin: Zhang et al. (2014). Raises ConfigError, DataError (mixed objectives), FitError.
     """
     if strength < 0 or anchor < 0 or form not in ("ml", "map", "shrunk", "one-coin"):
-        raise ConfigError(f"dawid_skene: form={form!r}, strength={strength!r}, anchor={anchor!r}; allowed are ml, map, shrunk, one-coin; >= 0")
+        raise ConfigError(f"dawid_skene: form={form!r} (ml, map, shrunk, one-coin), strength={strength!r}, anchor={anchor!r} (>= 0)")
     cells, start = cells_of(table), shares(table)
     if form == "shrunk":
         fit, prior = fit_shrunk(cells, start, strength=strength, anchor=anchor, tolerance=tolerance, max_iterations=max_iterations)
@@ -172,4 +172,3 @@ def drift_notes(table: VoteTable, alpha_AKL: Floats) -> tuple[str, ...]:
         f"label {table.labels[k]!r} has drifted: on its items the crowd votes {table.labels[int(pooled_KL[k].argmax())]!r} more often"
         for k in lost
     )
-

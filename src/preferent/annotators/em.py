@@ -58,7 +58,7 @@ def cells_of(table: VoteTable) -> Cells:
     cell_V = table.annotator_V * np.int32(n_labels)
     cell_V += table.label_V
     starts = np.zeros(table.n_items + 1, dtype=np.int32)
-    np.cumsum(table.votes_I, out=starts[1:])
+    np.cumsum(table.rows_I, out=starts[1:])
     weight_V = np.ones(len(table)) if table.weight_V is None else table.weight_V
     votes_IC = sp.csr_array((weight_V, cell_V, starts), shape=shape)
     several_I = table.votes_I > 1

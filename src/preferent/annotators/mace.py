@@ -12,8 +12,20 @@ import numpy as np
 from scipy.special import betaln, digamma, gammaln
 
 from preferent.annotators.dawid_skene import INTERVAL, beta_interval, drift_notes
-from preferent.annotators.em import Cells, Fit, MStep, Parameters, cells_of, e_step, log_prior_of, normalised, posterior_interval, run_em
-from preferent.annotators.em import shares, with_warmup
+from preferent.annotators.em import (
+    Cells,
+    Fit,
+    MStep,
+    Parameters,
+    cells_of,
+    e_step,
+    log_prior_of,
+    normalised,
+    posterior_interval,
+    run_em,
+    shares,
+    with_warmup,
+)
 from preferent.annotators.labels import AnnotatorEstimates, LabelResult, item_notes
 from preferent.annotators.table import VoteTable
 from preferent.core.errors import ConfigError
@@ -54,8 +66,10 @@ def mace(
         step = _variational_step(competence, xi_prior_L)
         fits.append(run_em(cells, start_IK, step, tolerance=tolerance, max_iterations=max_iterations, first=first))
     bounds = np.array([fit.convergence.trace[-1] for fit in fits])
-    fit = fits[int(bounds.argmax())]
-    note = f"{restarts} starts, bounds {bounds.min():.2f} to {bounds.max():.2f}; the best was start {int(bounds.argmax()) + 1}"
+    # A later start must beat the first by more than the tolerance, so that chance does not decide between equal answers.
+    won = int(np.flatnonzero(bounds >= bounds.max() - tolerance * (1.0 + abs(bounds.max())))[0])
+    fit = fits[won]
+    note = f"{restarts} starts, bounds {bounds.min():.2f} to {bounds.max():.2f}; start {won + 1} is taken"
     c_A, n_A, xi_AL = fit.parameters.extra[:3]
     return competent_result(table, cells, fit, f"mace ({restarts} starts)", (c_A, n_A, xi_AL), (note,))
 
@@ -143,7 +157,7 @@ def fit_competence(cells: Cells, start_IK: Floats, *, pull: float, anchor: float
     (`anchor` says how much stays with the shares) to the power `flat`, because crowds overuse their commonest label. `parameters.extra`
     is (c_A, xi_AL, know, guess).
     """
-    n_annotators, n_labels = cells.n_annotators, cells.n_labels
+    n_annotators = cells.n_annotators
     mass_K, p_IK = start_IK.sum(axis=0), start_IK
     c_A, xi_AL = np.full(n_annotators, 0.5), np.tile(normalised(mass_K + 1.0), (n_annotators, 1))
     crowd_c, crowd_L, pi_K = 0.5, normalised(mass_K + 1.0), normalised(mass_K + 1.0)

@@ -46,13 +46,14 @@ def wawa(table: VoteTable, *, strength: float = 4.0, smoothing: float = 0.0) -> 
     agreement = agreement_with(table, shares(table), own_V, strength)
     weight_V = agreement.reliability_A[table.annotator_V] * own_V
     cell_V = table.item_V.astype(np.int64) * table.n_labels + table.label_V
-    weights_IL = np.bincount(cell_V, weight_V, table.n_items * table.n_labels).reshape(table.n_items, table.n_labels)
+    weights_IL = np.bincount(cell_V, weight_V, table.n_items * table.n_labels).astype(np.float64).reshape(-1, table.n_labels)
     total_I = weights_IL.sum(axis=1)
     even_I = total_I <= 0
     weights_IL[even_I] = table.counts_IL[even_I]
     p_IL = smoothed(normalised(weights_IL) * table.counts_IL.sum(axis=1, keepdims=True), smoothing, table)
     squares_I = np.bincount(table.item_V, weight_V**2, table.n_items)
     n_I = np.where(squares_I > 0, total_I**2 / np.maximum(squares_I, 1e-300), 1.0)
+    n_I = np.minimum(n_I, table.votes_I)
     return counted(table, "wawa" if smoothing == 0 else f"wawa (smoothing {smoothing:g})", p_IL, n_I, agreement)
 
 
@@ -72,7 +73,7 @@ def effective_votes(table: VoteTable) -> Floats:
     if table.weight_V is None:
         return table.votes_I.astype(np.float64)
     squares_I = np.bincount(table.item_V, table.weight_V**2, table.n_items)
-    return np.bincount(table.item_V, table.weight_V, table.n_items) ** 2 / squares_I
+    return np.minimum(np.bincount(table.item_V, table.weight_V, table.n_items) ** 2 / squares_I, table.votes_I)
 
 
 def agreement_with(table: VoteTable, p_IL: Floats, weight_V: Floats, strength: float = 0.0) -> AnnotatorEstimates:
@@ -81,11 +82,14 @@ def agreement_with(table: VoteTable, p_IL: Floats, weight_V: Floats, strength: f
     An annotator who only judged alone gets the crowd's mean and an interval as wide as one vote gives.
     """
     total_V = table.counts_IL.sum(axis=1)[table.item_V]
-    others_V = total_V - weight_V
+    if table.repeats:
+        own_VL, mine_V = table.own_weight(np.arange(len(table)))
+        others_V = total_V - own_VL.sum(axis=1)
+    else:
+        mine_V, others_V = weight_V, total_V - weight_V
     several_V = (table.votes_I[table.item_V] > 1) & (others_V > 1e-12)
     others_share_V = np.zeros(len(table))
-    mine_V = table.counts_IL[table.item_V, table.label_V]
-    np.divide(mine_V - weight_V, others_V, out=others_share_V, where=several_V)
+    np.divide(table.counts_IL[table.item_V, table.label_V] - mine_V, others_V, out=others_share_V, where=several_V)
     mass_A = np.bincount(table.annotator_V, weight_V * several_V, table.n_annotators)
     sum_A = np.bincount(table.annotator_V, weight_V * others_share_V, table.n_annotators)
     crowd = (sum_A.sum() + 1.0) / (mass_A.sum() + 2.0)
@@ -103,6 +107,4 @@ def counted(table: VoteTable, name: str, p_IL: Floats, n_I: Floats, annotators: 
         notes = (*item_notes(table), f"{ties} items end in a tie, which is left a tie")
     else:
         notes = item_notes(table)
-    return LabelResult(
-        name, table.items, table.labels, p_IL, low_IL, high_IL, table.votes_I, CLOSED_FORM, INTERVAL, annotators, notes
-    )
+    return LabelResult(name, table.items, table.labels, p_IL, low_IL, high_IL, table.votes_I, CLOSED_FORM, INTERVAL, annotators, notes)

@@ -50,7 +50,8 @@ class Limits:
     hasty: float = 0.5
 
     def __post_init__(self) -> None:
-        if not (0.5 < self.sure < 1 and 0 < self.informed < 1 and 0 < self.lean < 1 and self.ties > 1 and 0 < self.fast < 1 and 0 < self.hasty < 1):
+        shares = (self.informed, self.lean, self.fast, self.hasty)
+        if not (0.5 < self.sure < 1 and self.ties > 1 and all(0 < share < 1 for share in shares)):
             raise ConfigError(f"{self!r}: sure in (.5, 1), ties > 1, all others in (0, 1)")
 
 
@@ -147,7 +148,8 @@ def _ties(table: VoteTable, limits: Limits, z: float) -> list[Flag]:
     codes = [k for k, label in enumerate(table.labels) if label in TIES]
     if not codes:
         return []
-    return _shares(table, np.isin(table.label_V, codes), np.ones(len(table), dtype=bool), ("tie-happy", "of the votes are ties"), limits.ties, z)
+    tied_V = np.isin(table.label_V, codes)
+    return _shares(table, tied_V, np.ones(len(table), dtype=bool), ("tie-happy", "of the votes are ties"), limits.ties, z)
 
 
 def _speed(table: VoteTable, limits: Limits, z: float) -> list[Flag]:

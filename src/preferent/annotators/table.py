@@ -100,14 +100,42 @@ class VoteTable:
         return len(self.labels)
 
     @cached_property
-    def votes_I(self) -> NDArray[np.int64]:
-        """Votes on each item, shape (I,)."""
+    def rows_I(self) -> NDArray[np.int64]:
+        """Rows of each item, shape (I,)."""
         return np.bincount(self.item_V, minlength=self.n_items)
 
     @cached_property
+    def votes_I(self) -> NDArray[np.int64]:
+        """Annotators who voted on each item, shape (I,): repeated votes of one annotator are one voice."""
+        return np.bincount(self.item_V[self._first_rows], minlength=self.n_items) if self.repeats else self.rows_I
+
+    @cached_property
     def votes_A(self) -> NDArray[np.int64]:
-        """Votes of each annotator, shape (A,)."""
-        return np.bincount(self.annotator_V, minlength=self.n_annotators)
+        """Items that each annotator voted on, shape (A,)."""
+        annotator_V = self.annotator_V[self._first_rows] if self.repeats else self.annotator_V
+        return np.bincount(annotator_V, minlength=self.n_annotators)
+
+    @cached_property
+    def _first_rows(self) -> NDArray[np.bool_]:
+        """Whether a row is the first of its annotator on its item."""
+        return np.concatenate([[True], (np.diff(self.item_V) != 0) | (np.diff(self.annotator_V) != 0)])
+
+    @cached_property
+    def ballot_V(self) -> NDArray[np.int64]:
+        """Number of the ballot that each row belongs to: all rows of one annotator on one item."""
+        return np.cumsum(self._first_rows) - 1
+
+    def own_weight(self, rows: NDArray[np.int64]) -> tuple[Floats, Floats]:
+        """What the annotators of these rows gave on the same item: (rows, L) per label, and (rows,) for the row's own label."""
+        weight_V = np.ones(len(self)) if self.weight_V is None else self.weight_V
+        own = np.zeros((len(rows), self.n_labels), dtype=np.float64)
+        if self.repeats:
+            cells_V = self.ballot_V * self.n_labels + self.label_V
+            n_cells = self.n_labels * (int(self.ballot_V[-1]) + 1)
+            own[:] = np.bincount(cells_V, weight_V, n_cells).reshape(-1, self.n_labels)[self.ballot_V[rows]]
+        else:
+            own[np.arange(len(rows)), self.label_V[rows]] = weight_V[rows]
+        return own, own[np.arange(len(rows)), self.label_V[rows]]
 
     @cached_property
     def counts_IL(self) -> Floats:

@@ -133,11 +133,12 @@ def build_columns(columns: Mapping[str, Any], *, labels: Sequence[str] | None, p
     groups = {name: fields.pop(name) for name in ("objectives", "sources") if name in fields}
     if not keep_V.all():
         fields = {name: values[keep_V] for name, values in fields.items()}
-        fields["item_V"], items = _used(fields["item_V"], items, "items", notes, int(skip_V.sum()))
-        fields["annotator_V"], annotators = _used(fields["annotator_V"], annotators, "annotators", notes, int(skip_V.sum()))
+    fields = _ordered(fields, (items, annotators), len(groups.get("objectives", ())), policies, where, notes)
     if len(fields["item_V"]) == 0:
-        raise DataError(f"{where}: no votes", hint="skips and refused rows are not votes")
-    fields = _ordered(fields, items, annotators, len(groups.get("objectives", ())), where, policies, notes)
+        raise DataError(f"{where}: no votes", hint="skips and dropped rows are not votes")
+    if len(fields["item_V"]) < len(null_V):
+        fields["item_V"], items = _used(fields["item_V"], items, "items", notes)
+        fields["annotator_V"], annotators = _used(fields["annotator_V"], annotators, "annotators", notes)
     return {
         **fields,
         **groups,
@@ -208,20 +209,19 @@ def _further(named: Mapping[str, Any], labels: tuple[str, ...], where: str) -> d
     return out
 
 
-def _used(codes_V: Ints, names: NDArray[Any], what: str, notes: list[str], skips: int) -> tuple[Ints, NDArray[Any]]:
+def _used(codes_V: Ints, names: NDArray[Any], what: str, notes: list[str]) -> tuple[Ints, NDArray[Any]]:
     """Codes without the names that nobody uses any more; says which ones went."""
     new_V, used = _intern_integers(codes_V.astype(np.int64))
     gone = len(names) - len(used)
     if gone:
         lost = [str(name) for name in names[np.setdiff1d(np.arange(len(names)), used)][:5].tolist()]
-        because = "only skips or dropped rows" if skips else "only dropped rows"
-        notes.append(f"left out {gone} {what} with {because}: {lost!r}{' ...' if gone > 5 else ''}")
+        notes.append(f"left out {gone} {what} with skips or dropped rows only: {lost!r}{' ...' if gone > 5 else ''}")
     return new_V, names[used]
 
 
-def _ordered(fields: dict[str, Any], items: Any, annotators: Any, n_objectives: int, where: str, policies: Policies, notes: list[str]) -> Any:
+def _ordered(fields: dict[str, Any], names: tuple[Any, Any], n_objectives: int, policies: Policies, where: str, notes: list[str]) -> Any:
     """Rows in canonical order, repeated votes treated as the policy says."""
-    key_V = fields["item_V"].astype(np.int64) * len(annotators) + fields["annotator_V"]
+    key_V = fields["item_V"].astype(np.int64) * len(names[1]) + fields["annotator_V"]
     if n_objectives:
         key_V = key_V * (n_objectives + 1) + fields["objective_V"] + 1
     if (np.diff(key_V) < 0).any():
@@ -231,10 +231,11 @@ def _ordered(fields: dict[str, Any], items: Any, annotators: Any, n_objectives: 
     repeat_V = np.concatenate([[False], np.diff(key_V) == 0])
     if not repeat_V.any():
         return fields
-    return _repeats(fields, key_V, repeat_V, (items, annotators), where, policies, notes)
+    return _repeats(fields, (key_V, repeat_V), names, policies, where, notes)
 
 
-def _repeats(fields: Any, key_V: Any, repeat_V: Any, names: tuple[Any, Any], where: str, policies: Policies, notes: list[str]) -> Any:
+def _repeats(fields: Any, keys: tuple[Any, Any], names: tuple[Any, Any], policies: Policies, where: str, notes: list[str]) -> Any:
+    key_V, repeat_V = keys
     row = int(np.flatnonzero(repeat_V)[0])
     who = f"annotator {names[1][fields['annotator_V'][row]]!r} on item {names[0][fields['item_V'][row]]!r}"
     what = f"{int(repeat_V.sum())} repeated votes (one annotator, one item, one objective), the first of {who}"
