@@ -24,9 +24,9 @@ from preferent.training.config import (
     load_config,
     options,
     resolved_learning_rate,
+    resolved_micro_tokens,
     schedule_factor,
     to_toml,
-    total_steps,
 )
 
 SURFACE = [
@@ -259,10 +259,10 @@ def test_learning_rate_by_base_and_adapter():
     assert rate(base="tiny", learning_rate=3e-4) == 3e-4
 
 
-def test_total_steps():
-    assert total_steps(TrainConfig(base="t", epochs=1.5), 7) == 11  # 10.5
-    assert total_steps(TrainConfig(base="t", epochs=0.1), 30) == 3  # 0.1 * 30 is 3.0000000000000004
-    assert total_steps(TrainConfig(base="t", epochs=9, max_steps=5), 7) == 5
+def test_resolved_micro_tokens():
+    assert resolved_micro_tokens(TrainConfig(base="t"), "cpu") == 1024
+    assert resolved_micro_tokens(TrainConfig(base="t"), "cuda") == 16384
+    assert resolved_micro_tokens(TrainConfig(base="t", micro_tokens=60), "cuda") == 60
 
 
 def test_schedule_worked_example():

@@ -105,7 +105,9 @@ class TrainConfig(Settings):
     max_steps: int | None = Field(default=None, ge=1, description="optimiser steps of the run, in place of `epochs`")
     batch: Batch = Field(default=Pairs(), description="how much data makes one optimiser step")
     max_responses: int = Field(default=16, ge=2, description="prompts with more distinct responses than this are cut into parts")
-    micro_tokens: int = Field(default=16384, ge=1, description="tokens in one forward pass; lower it when memory runs out")
+    micro_tokens: int | None = Field(
+        default=None, ge=1, description="tokens in one forward pass, lower when memory runs out; none: 16384 on a GPU, 1024 on a CPU"
+    )
     learning_rate: float | None = Field(default=None, gt=0.0, description="peak learning rate; none: by base and adapter")
     schedule: Schedule = Field(default=Cosine(), description="how the learning rate changes over the run")
     weight_decay: float = Field(default=0.0, ge=0.0, description="AdamW's decoupled weight decay")
@@ -121,7 +123,7 @@ class TrainConfig(Settings):
     group_key: str | None = Field(default=None, min_length=1, description="a key of `meta` whose values stay on one side of the split")
     early_stopping: EarlyStopping | None = Field(default=None, description="stop when the held-out loss no longer falls; none: never")
     evaluate_every: int | None = Field(default=None, ge=1, description="steps between evaluations; none: after every epoch")
-    save_every: int | None = Field(default=None, ge=1, description="steps between checkpoints to resume from; none: at the end only")
+    save_every: int | None = Field(default=None, ge=1, description="steps between saved states to resume from; none: every five minutes")
     seed: int = Field(default=0, ge=0, description="of the split, the order, the new weights and dropout")
     trackers: tuple[Literal["tensorboard", "wandb"], ...] = Field(default=(), description="also log to these, comma-separated")
     trust_remote_code: bool = Field(default=False, description="run Python code that comes with the base model")
@@ -141,9 +143,11 @@ def resolved_learning_rate(config: TrainConfig) -> float:
     return LEARNING_RATES["minilm" if config.base == "minilm" else "full"]
 
 
-def total_steps(config: TrainConfig, steps_per_epoch: int) -> int:
-    """Optimiser steps of a run: `max_steps` if set, else `epochs` times the steps of one, rounded up."""
-    return config.max_steps if config.max_steps is not None else math.ceil(config.epochs * steps_per_epoch - 1e-9)
+def resolved_micro_tokens(config: TrainConfig, device: str) -> int:
+    """Tokens in one forward pass: as set, or 16384 on a GPU and 1024 on a CPU, where larger passes cost memory and gain no speed."""
+    if config.micro_tokens is not None:
+        return config.micro_tokens
+    return 1024 if device == "cpu" else 16384
 
 
 def schedule_factor(step: int, total: int, schedule: Cosine | Linear | Constant) -> float:

@@ -23,7 +23,7 @@ from preferent.models.packing import PackedBatch
 from preferent.models.reward_model import RewardModel
 from preferent.training import state
 from preferent.training.batches import plan_epoch, split_micro, split_ranks
-from preferent.training.config import TrainConfig, resolved_learning_rate, schedule_factor
+from preferent.training.config import TrainConfig, resolved_learning_rate, resolved_micro_tokens, schedule_factor
 from preferent.training.held_out import HeldOut, measure
 from preferent.training.metrics_log import MetricsLog
 from preferent.training.objective import NonFiniteError, summed_loss, weight_of
@@ -67,6 +67,10 @@ class Run:
     adapter: PeftModel | None
     # Builds the model as it was before the first step, for gathering sharded weights.
     rebuild: Callable[[], tuple[RewardModel, PeftModel | None]]
+
+    @property
+    def micro_tokens(self) -> int:
+        return resolved_micro_tokens(self.config, self.accelerator.device.type)
 
     def pack(self, groups: Sequence[TokenGroup]) -> PackedBatch:
         batch = self.model.pack([[ids.tolist() for ids in item.ids] for item in groups])
@@ -158,7 +162,7 @@ def train_step(run: Run, step: Sequence[int], progress: Progress, total: int) ->
 def shares(run: Run, step: Sequence[int]) -> list[tuple[int, ...]]:
     """This process's forward passes for a step. All processes make equally many, an empty one where there is nothing left to do."""
     accelerator, tokens_G = run.accelerator, run.train.tokens_G
-    by_rank = [split_micro(part, tokens_G, run.config.micro_tokens) for part in split_ranks(step, tokens_G, accelerator.num_processes)]
+    by_rank = [split_micro(part, tokens_G, run.micro_tokens) for part in split_ranks(step, tokens_G, accelerator.num_processes)]
     most = max(len(micros) for micros in by_rank)
     mine = by_rank[accelerator.process_index]
     return mine + [()] * (most - len(mine))
@@ -243,7 +247,7 @@ def evaluate(run: Run, progress: Progress) -> Progress:
 
 def measure_held_out(run: Run) -> HeldOut:
     assert run.held_out is not None
-    batches = split_micro(range(len(run.held_out.groups)), run.held_out.tokens_G, run.config.micro_tokens)
+    batches = split_micro(range(len(run.held_out.groups)), run.held_out.tokens_G, run.micro_tokens)
     world = run.accelerator.num_processes
     return measure(run.trainee, run.held_out, batches, run.pack, rank=run.accelerator.process_index, world=world)
 

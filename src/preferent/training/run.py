@@ -176,7 +176,7 @@ def _check_first_batch(run: Run) -> PathCheck:
     """Score the first few groups by every path; on all processes the same ones."""
     groups, tokens = [], 0
     for item, size in zip(run.train.groups, run.train.tokens_G, strict=True):
-        if groups and tokens + size > min(run.config.micro_tokens, 4096):
+        if groups and tokens + size > min(run.micro_tokens, 4096):
             break
         groups.append(item)
         tokens += int(size)
