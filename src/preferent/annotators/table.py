@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preferent.annotators.table_columns import Policies, build_columns, intern
+from preferent.annotators.table_columns import Policies, Where, build_columns, intern
 from preferent.core.errors import ConfigError, DataError
 from preferent.core.records import Floats, Judgment
 
@@ -66,7 +66,11 @@ class VoteTable:
         what occurs, sorted. `where` names the source in messages. Raises DataError for null ids or labels, unknown labels and repeated
         votes, unless `policies` says otherwise.
         """
-        return cls(**build_columns(columns, labels=labels, policies=policies or Policies(), where=where))
+        return cls(
+            **build_columns(
+                columns, labels=labels, policies=policies or Policies(), where=where if isinstance(where, Where) else Where(where)
+            )
+        )
 
     @classmethod
     def from_arrays(cls, item: Any, annotator: Any, label: Any, **options: Any) -> VoteTable:

@@ -36,6 +36,21 @@ class Policies:
     skips: tuple[str, ...] = ("skip",)
 
 
+class Where(str):
+    """The name of a source of votes; `at` is where its row (from 0) stands: `path:line` where lines are known."""
+
+    lines: Sequence[int] | None = None
+
+    def at(self, row: int) -> str:
+        return f"{self}: row {row + 1}" if self.lines is None else f"{self}:{self.lines[row]}"
+
+    @classmethod
+    def of_lines(cls, name: str, lines: Sequence[int]) -> Where:
+        where = cls(name)
+        where.lines = lines
+        return where
+
+
 def intern(values: Any) -> tuple[Ints, NDArray[Any]]:
     """(codes_V, names): names are the different values, sorted; a null (None, NaN, "") has code -1.
 
@@ -107,7 +122,7 @@ def _intern_arrow(values: Any) -> tuple[Ints, NDArray[Any]]:
     return np.append(codes_D, np.int32(-1))[raw_V], names
 
 
-def build_columns(columns: Mapping[str, Any], *, labels: Sequence[str] | None, policies: Policies, where: str) -> dict[str, Any]:
+def build_columns(columns: Mapping[str, Any], *, labels: Sequence[str] | None, policies: Policies, where: Where) -> dict[str, Any]:
     """The fields of a VoteTable; see `VoteTable.from_columns`."""
     named = _rename(columns, where)
     item_V, items = intern(named["item"])
@@ -124,10 +139,12 @@ def build_columns(columns: Mapping[str, Any], *, labels: Sequence[str] | None, p
     unknown_V = keep_V & (lookup[label_V] < 0)
     if unknown_V.any():
         row = int(np.flatnonzero(unknown_V)[0])
-        what = f"{int(unknown_V.sum())} votes with labels that are not allowed, the first is {label_names[label_V[row]]!r} in row {row + 1}"
+        what = f"{int(unknown_V.sum())} votes with labels that are not allowed, the first is {label_names[label_V[row]]!r}"
         if policies.unknown == "refuse":
-            raise DataError(f"{where}: {what}; allowed are {list(out_labels)!r}", hint="name all labels, or drop: Policies(unknown='drop')")
-        notes.append(f"dropped {what}")
+            raise DataError(
+                f"{where.at(row)}: {what}; allowed are {list(out_labels)!r}", hint="name all labels, or drop: Policies(unknown='drop')"
+            )
+        notes.append(f"{where.at(row)}: dropped {what}")
         keep_V &= ~unknown_V
     fields = {"item_V": item_V, "annotator_V": annotator_V, "label_V": lookup[label_V], **_further(named, out_labels, where)}
     groups = {name: fields.pop(name) for name in ("objectives", "sources") if name in fields}
@@ -150,7 +167,7 @@ def build_columns(columns: Mapping[str, Any], *, labels: Sequence[str] | None, p
     }
 
 
-def _rename(columns: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _rename(columns: Mapping[str, Any], where: Where) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for column, values in columns.items():
         key = ALIASES.get(column, column)
@@ -166,14 +183,14 @@ def _rename(columns: Mapping[str, Any], where: str) -> dict[str, Any]:
     return named
 
 
-def _without_nulls(named: Mapping[str, Any], null_V: NDArray[np.bool_], policies: Policies, where: str, notes: list[str]) -> Any:
+def _without_nulls(named: Mapping[str, Any], null_V: NDArray[np.bool_], policies: Policies, where: Where, notes: list[str]) -> Any:
     if null_V.any():
         row = int(np.flatnonzero(null_V)[0])
         empty = [name for name in NEEDED if intern(named[name][row : row + 1])[0][0] < 0]
-        what = f"{int(null_V.sum())} rows without item, annotator or label; the first is row {row + 1} (no {' and no '.join(empty)})"
+        what = f"{int(null_V.sum())} rows without item, annotator or label; the first has no {' and no '.join(empty)}"
         if policies.nulls == "refuse":
-            raise DataError(f"{where}: {what}", hint="mend them, or drop and count them: Policies(nulls='drop')")
-        notes.append(f"dropped {what}")
+            raise DataError(f"{where.at(row)}: {what}", hint="mend them, or drop and count them: Policies(nulls='drop')")
+        notes.append(f"{where.at(row)}: dropped {what}")
     return ~null_V
 
 
@@ -186,7 +203,7 @@ def _label_lookup(names: list[str], labels: Sequence[str] | None, policies: Poli
     return np.array([codes.get(name, -1) for name in names] + [-1], dtype=np.int32), allowed
 
 
-def _further(named: Mapping[str, Any], labels: tuple[str, ...], where: str) -> dict[str, Any]:
+def _further(named: Mapping[str, Any], labels: tuple[str, ...], where: Where) -> dict[str, Any]:
     """The columns that a vote may have."""
     out: dict[str, Any] = {}
     for name in NUMBERS:
@@ -195,7 +212,7 @@ def _further(named: Mapping[str, Any], labels: tuple[str, ...], where: str) -> d
             out[f"{name}_V"] = np.asarray(values, dtype=np.float64)
     if "weight_V" in out and not ((out["weight_V"] > 0) & np.isfinite(out["weight_V"])).all():
         bad = int(np.flatnonzero(~((out["weight_V"] > 0) & np.isfinite(out["weight_V"])))[0])
-        raise DataError(f"{where}: row {bad + 1} has weight {out['weight_V'][bad]!r}, allowed are finite numbers above 0")
+        raise DataError(f"{where.at(bad)} has weight {out['weight_V'][bad]!r}, allowed are finite numbers above 0")
     if "shown_first" in named:
         codes_V, names = intern(named["shown_first"])
         unknown = [str(name) for name in names.tolist() if str(name) not in labels]
@@ -219,7 +236,7 @@ def _used(codes_V: Ints, names: NDArray[Any], what: str, notes: list[str]) -> tu
     return new_V, names[used]
 
 
-def _ordered(fields: dict[str, Any], names: tuple[Any, Any], n_objectives: int, policies: Policies, where: str, notes: list[str]) -> Any:
+def _ordered(fields: dict[str, Any], names: tuple[Any, Any], n_objectives: int, policies: Policies, where: Where, notes: list[str]) -> Any:
     """Rows in canonical order, repeated votes treated as the policy says."""
     key_V = fields["item_V"].astype(np.int64) * len(names[1]) + fields["annotator_V"]
     if n_objectives:
@@ -234,7 +251,7 @@ def _ordered(fields: dict[str, Any], names: tuple[Any, Any], n_objectives: int, 
     return _repeats(fields, (key_V, repeat_V), names, policies, where, notes)
 
 
-def _repeats(fields: Any, keys: tuple[Any, Any], names: tuple[Any, Any], policies: Policies, where: str, notes: list[str]) -> Any:
+def _repeats(fields: Any, keys: tuple[Any, Any], names: tuple[Any, Any], policies: Policies, where: Where, notes: list[str]) -> Any:
     key_V, repeat_V = keys
     row = int(np.flatnonzero(repeat_V)[0])
     who = f"annotator {names[1][fields['annotator_V'][row]]!r} on item {names[0][fields['item_V'][row]]!r}"

@@ -10,11 +10,14 @@ import gzip
 import io
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+import zstandard
 
 from preferent.annotators.table import VoteTable
-from preferent.annotators.table_columns import ALIASES, KNOWN, NEEDED, NUMBERS, Policies
+from preferent.annotators.table_columns import ALIASES, KNOWN, NEEDED, NUMBERS, Policies, Where
 from preferent.core.errors import DataError
 from preferent.core.extras import missing_extra
 
@@ -24,32 +27,37 @@ FIELDS = (*ALIASES, *KNOWN)
 def read_votes(path: str | Path, *, labels: Sequence[str] | None = None, policies: Policies | None = None) -> VoteTable:
     """A VoteTable from a .jsonl (.gz, .zst) or .parquet file.
 
-    Raises DataError with `path:line` for a line that is no JSON object or has no item, annotator or label field (a field that is
-    there and null is a null: see `Policies`); MissingExtraError for Parquet without pyarrow; FileNotFoundError.
+    Raises DataError for a file that cannot be read, and with `path:line` for a line that is no JSON object or has no item, annotator or
+    label field (a field that is there and null is a null: see `Policies`); MissingExtraError for Parquet without pyarrow.
     """
     path = Path(path)
-    columns = _parquet(path) if path.suffix == ".parquet" else _jsonl(path)
-    return VoteTable.from_columns(columns, labels=labels, policies=policies, where=str(path))
+    if not path.is_file():
+        raise DataError(f"{path}: no such file", hint="give a .jsonl, .jsonl.gz, .jsonl.zst or .parquet file of judgments")
+    columns, where = (_parquet(path), Where(str(path))) if path.suffix == ".parquet" else _jsonl(path)
+    return VoteTable.from_columns(columns, labels=labels, policies=policies, where=where)
 
 
-def _lines(path: Path) -> Iterator[str]:
-    with path.open("rb") as raw:
-        stream: IO[Any] = raw
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(number from 1, line) of every line that is not blank."""
+    with ExitStack() as stack:
+        stream: Any = stack.enter_context(path.open("rb"))
         if path.suffix == ".gz":
-            stream = gzip.open(raw)
+            stream = stack.enter_context(gzip.open(stream))
         elif path.suffix == ".zst":
-            import zstandard
+            stream = zstandard.ZstdDecompressor().stream_reader(stream)
+        try:
+            for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8-sig"), 1):
+                if line.strip():
+                    yield number, line
+        except (OSError, EOFError, UnicodeDecodeError, zstandard.ZstdError) as error:
+            raise DataError(f"{path}: cannot be read: {error}") from error
 
-            stream = zstandard.ZstdDecompressor().stream_reader(raw)  # type: ignore[assignment]
-        yield from io.TextIOWrapper(stream, encoding="utf-8")
 
-
-def _jsonl(path: Path) -> dict[str, list[Any]]:
+def _jsonl(path: Path) -> tuple[dict[str, list[Any]], Where]:
     columns: dict[str, list[Any]] = {}
+    lines: list[int] = []
     n = 0
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
-            continue
+    for number, line in _lines(path):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
@@ -62,16 +70,19 @@ def _jsonl(path: Path) -> dict[str, list[Any]]:
             allowed = {name: [name, *(alias for alias, key in ALIASES.items() if key == name)] for name in missing}
             raise DataError(f"{path}:{number}: no field for {missing!r}, the fields are {list(row)!r}; allowed are {allowed!r}")
         for name, value in own.items():
-            # A field that first occurs late is null before.
-            columns.setdefault(name, [None] * n).append(value)
+            if name not in columns:
+                columns[name] = [None] * n  # a field that first occurs late is null before
+            columns[name].append(value)
         n += 1
+        lines.append(number)
         for values in columns.values():
             if len(values) < n:
                 values.append(None)
     if not n:
         raise DataError(f"{path}: no lines")
     # An optional field that is null everywhere says nothing.
-    return {name: values for name, values in columns.items() if name in NEEDED or any(value is not None for value in values)}
+    kept = {name: values for name, values in columns.items() if name in NEEDED or any(value is not None for value in values)}
+    return kept, Where.of_lines(str(path), lines)
 
 
 def _parquet(path: Path) -> dict[str, Any]:
