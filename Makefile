@@ -31,7 +31,7 @@ bench: $(VENV)/.bench
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/run.py
 
 clean:
-	rm -rf $(VENV) demo-run bench-out dist build .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo-run demo-run-data bench-out dist build .pytest_cache .ruff_cache .hypothesis
 
 # A stamp says what is installed; it is older than the pins when they have changed since.
 $(VENV)/.created:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def command(output: Path, seed: int, force: bool, as_json: bool) -> None:
         return
     with Progress("scoring the pool for best-of-n", data.pool_gold_PM.size, "replies") as progress:
         truth = demo_truth.compare(done.model, data, NS, seed=seed, progress=progress)
+    (output / "truth.json").write_text(json.dumps(truth.to_dict(), indent=2) + "\n", encoding="utf-8")
     report = write_report(
         output / REPORT,
         title="preferent demo: a learned reward beside the true one",

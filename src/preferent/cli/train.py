@@ -27,7 +27,7 @@ def setting_options(function: Any) -> Any:
             *names,
             _parameter(option.name),
             metavar=option.type.upper() if len(option.type) < 24 else "VALUE",
-            help=f"{option.help}{kinds} (default: {option.default})",
+            help=f"{option.help}{kinds} ({'required' if option.default == 'required' else f'default: {option.default}'})",
         )(function)
     return function
 
@@ -61,7 +61,7 @@ def command(
     """Train a reward model on the preferences in FILE and evaluate it on prompts held out of it.
 
     FILE is JSONL (plain, .gz, .zst), Parquet, a local data-set folder or a hub data-set id, in any of the shapes that
-    `preferent check` knows. Start it under `accelerate launch -m preferent.cli.main train ...` to use many devices.
+    `preferent check` knows. Start it under `accelerate launch -m preferent train ...` to use many devices.
     """
     config = _config(toml, settings)
     if resume and force:
