@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
+from scipy.sparse import coo_array, csr_array
 from scipy.special import expit
 
 from preferent.annotators.graph import PairTable
@@ -181,10 +182,7 @@ def objective(flat_X: Floats, votes: PairTable, model: PairModel, blur: Blur | N
     by_gap_V = by_d_V if isinstance(slope, float) else by_d_V * slope
     parts: dict[str, Floats] = {}
     for name in dict.fromkeys((*model.shared, *model.varied)):
-        if name == "tie":
-            by_V = by_tie_V
-        else:
-            by_V = by_d_V * (gap_V if name == "slope" else covariate(name, votes))
+        by_V = by_tie_V if name == "tie" else by_d_V * (gap_V if name == "slope" else covariate(name, votes))
         parts[name] = _by_annotator(by_V, votes) if name in model.varied else np.array([by_V.sum()])
     by_gap_P = votes.total_P(by_gap_V)
     if blur is not None:
@@ -280,6 +278,26 @@ def annotator_information(at: Coefficients, votes: PairTable, model: PairModel, 
             matrix_AKK[:, k, m] = matrix_AKK[:, m, k] = _by_annotator(by_V, votes)
         matrix_AKK[:, k, k] += getattr(model.spreads, first) ** -2
     return matrix_AKK
+
+
+def coupling(at: Coefficients, votes: PairTable, model: PairModel, info: Information, own_AKK: Floats) -> csr_array:
+    """What scores and annotators' deviations know of each other, B C^(-1/2), shape (I, A K): B is the information about both, own_AKK
+    is C. With a Cholesky factor L of C's inverse, B L: the marginal precision of the scores is their own less its square."""
+    names = model.varied
+    _, gap_V = logits(at, votes)
+    slope_V = np.broadcast_to(at.per_vote("slope", votes), gap_V.shape)
+    factor_AKK = np.linalg.cholesky(np.linalg.inv(own_AKK))
+    by_V = {}
+    for name in names:
+        by_V[name] = info.both_V if name == "tie" else info.d_V * (gap_V if name == "slope" else covariate(name, votes))
+    values_VK = slope_V[:, None] * np.stack([np.asarray(by_V[name]) for name in names], axis=1)
+    values_VK = np.einsum("vk,vkm->vm", values_VK, factor_AKK[votes.annotator_V])
+    columns_VK = votes.annotator_V[:, None].astype(np.int64) * len(names) + np.arange(len(names))
+    lo_V, hi_V = (np.repeat(x, votes.n_votes_P)[:, None] for x in (votes.lo_P, votes.hi_P))
+    rows = np.concatenate([np.broadcast_to(x, columns_VK.shape).ravel() for x in (lo_V, hi_V)])
+    data = np.concatenate([values_VK.ravel(), -values_VK.ravel()])
+    shape = (votes.n_items, votes.n_annotators * len(names))
+    return coo_array((data, (rows, np.tile(columns_VK.ravel(), 2))), shape).tocsr()
 
 
 def _product(first_V: Floats | None, *others: Floats) -> Floats | None:

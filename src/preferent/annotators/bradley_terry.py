@@ -21,11 +21,12 @@ from scipy.special import expit
 from preferent.annotators import annotator_slope as likelihood
 from preferent.annotators.annotator_slope import Blur, Coefficients, Information, PairModel, Spreads, davidson
 from preferent.annotators.graph import Graph, Ints, PairTable, PairVotes, describe, pair_table
-from preferent.annotators.posterior import ScoreGraph, quick_spread, spread
+from preferent.annotators.posterior import ScoreGraph, marginal_spread, quick_spread, spread
 from preferent.core.errors import ConfigError, FitError
 from preferent.core.records import Floats
 
 Z95 = 1.959963984540054
+_CELLS = 5_000_000  # of the dense matrix items x coefficients
 _FEW = 6.0  # pseudo-observations behind each learned spread, at its starting value
 _SPREAD_TOLERANCE = 0.05
 # Learned spreads stay in these bounds: where most items are undefeated nothing in the votes holds the spread of the scores down.
@@ -113,10 +114,15 @@ def fit_pairs(votes: PairVotes, model: PairModel, settings: Settings | None = No
     iterations += prior.iterations + ended.iterations
     info = likelihood.information(at, table, model)
     score_graph = _score_graph(table, model, at, graph, info)
-    spreads = spread(score_graph, np.stack([table.lo_P, table.hi_P], 1), rng=np.random.default_rng(settings.seed), dense=settings.exact)
+    own_AKK = likelihood.annotator_information(at, table, model, info)
+    pairs_P2 = np.stack([table.lo_P, table.hi_P], 1)
+    cells = table.n_items * table.n_annotators * len(model.varied)
+    if model.varied and table.n_items <= settings.exact and cells <= _CELLS:
+        spreads = marginal_spread(score_graph, likelihood.coupling(at, table, model, info, own_AKK), pairs_P2)
+    else:
+        spreads = spread(score_graph, pairs_P2, rng=np.random.default_rng(settings.seed), dense=settings.exact)
     gap_P = at.scores_I[table.lo_P] - at.scores_I[table.hi_P]
     gap = _band(gap_P, np.sqrt(spreads.gap_variance_Q))
-    own_AKK = likelihood.annotator_information(at, table, model, info)
     return PairFit(
         model=model,
         coefficients=at,
@@ -133,7 +139,7 @@ def fit_pairs(votes: PairVotes, model: PairModel, settings: Settings | None = No
         iterations=iterations,
         log_likelihood=likelihood.log_likelihood(at, table, model),
         log_posterior=ended.log_posterior,
-        intervals=f"95 %, {spreads.method}, given the annotators' coefficients" if model.varied else f"95 %, {spreads.method}",
+        intervals=f"95 %, {spreads.method}",
         notes=_notes(table, model, graph, ended, settled),
     )
 

@@ -229,7 +229,7 @@ class Graph:
         if not self.ordered_C.all():
             count = int((~self.ordered_C).sum())
             lines.append(
-                f"in {count} of {len(self.size_C)} components wins do not lead from every item to every other: without a prior no fit exists"
+                f"in {count} of {len(self.size_C)} components wins do not lead from every item to every other: no fit without a prior"
             )
         if self.repeats:
             lines.append(f"{self.repeats} votes repeat a pair by an annotator who had already judged it; each counts as a vote")

@@ -73,14 +73,14 @@ def spread(graph: ScoreGraph, pairs_Q2: Ints, *, rng: np.random.Generator, dense
     _exactly(graph, ~large_C, pairs_Q2, variance_I, covariance_Q)
     gap_Q = variance_I[i_Q] + variance_I[j_Q] - 2.0 * covariance_Q
     if not large_C.any():
-        return Spread(variance_I, gap_Q, "Laplace, exact inverse within components")
+        return Spread(variance_I, gap_Q, "Laplace, exact within components, given the annotators' coefficients")
     in_large_I = (graph.component_I >= 0) & large_C[graph.component_I]
     same_Q = graph.component_I[i_Q] == graph.component_I[j_Q]
     sampled = _rao_blackwell(graph, pairs_Q2, rng)
     variance_I = np.where(in_large_I, sampled[0], variance_I)
     apart_Q = variance_I[i_Q] + variance_I[j_Q]
     gap_Q = np.where(same_Q, np.where(in_large_I[i_Q], sampled[1], gap_Q), apart_Q)
-    return Spread(variance_I, gap_Q, f"Laplace; components over {dense} items by {DRAWS} Rao-Blackwellised draws")
+    return Spread(variance_I, gap_Q, f"Laplace; components over {dense} items by {DRAWS} Rao-Blackwellised draws, given the annotators' coefficients")
 
 
 def quick_spread(graph: ScoreGraph, *, dense: int = 64) -> Spread:
@@ -116,6 +116,20 @@ def _exactly(graph: ScoreGraph, wanted_C: np.ndarray, pairs_Q2: Ints, variance_I
 def _ranges(first_C: Ints, count_C: Ints) -> Ints:
     """first, first + 1, ... `count` of them for each entry, one after the other."""
     return np.repeat(first_C - np.cumsum(count_C) + count_C, count_C) + np.arange(int(count_C.sum()))
+
+
+def marginal_spread(graph: ScoreGraph, coupling: csr_array, pairs_Q2: Ints) -> Spread:
+    """`spread` with the annotators' coefficients integrated out: exact for the joint Laplace approximation.
+
+    coupling: B C^(-1/2), shape (I, coefficients), where B is the information shared by scores and coefficients and C the coefficients'
+    own; the marginal precision of the scores is A - B C^-1 B' (Schur). Dense in the items: for few of them.
+    """
+    shared = coupling.toarray()
+    covariance = np.linalg.inv(graph.matrix().toarray() - shared @ shared.T)
+    variance_I = np.diagonal(covariance).copy()
+    i_Q, j_Q = pairs_Q2[:, 0], pairs_Q2[:, 1]
+    gap_Q = variance_I[i_Q] + variance_I[j_Q] - 2.0 * covariance[i_Q, j_Q]
+    return Spread(variance_I, gap_Q, "Laplace, exact, annotators' coefficients integrated out")
 
 
 def dense_covariance(graph: ScoreGraph) -> Floats:
