@@ -63,7 +63,7 @@ def test_the_readme_as_a_new_user_would_type_it(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     rows = [json.loads(line) for line in blocks("jsonl")[0].splitlines()]
     assert len(rows) == 4
-    nouns = "egg apple house river cloud stone tree lamp boat road bird fish hill star door coin leaf rope".split()
+    nouns = ("egg", "apple", "house", "river", "cloud", "stone", "tree", "lamp", "boat", "road", "bird", "fish", "hill", "star", "door")
     file = list(rows)
     for number, noun in enumerate(nouns):
         prompt = f"Tell me something about the {noun}, please, number {number}."

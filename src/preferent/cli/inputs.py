@@ -35,7 +35,7 @@ def over_long_counter(base: str | None, max_length: int | None) -> tuple[Callabl
         if max_length is not None:
             raise click.UsageError("--max-length needs --base: length is counted in that base's tokens")
         return None, None
-    from preferent.models.render import load_renderer
+    from preferent.models.renderer import load_renderer
 
     renderer = load_renderer(base)
     return renderer.count, max_length or renderer.max_length

@@ -70,8 +70,8 @@ def clustered_mean(
     weights_N = np.ones_like(values_N) if weights_N is None else np.asarray(weights_N, dtype=np.float64)
     codes_N = cluster_codes(clusters_N)
     n_clusters = int(codes_N.max()) + 1
-    sums_C = np.bincount(codes_N, values_N * weights_N, n_clusters)
-    mass_C = np.bincount(codes_N, weights_N, n_clusters)
+    sums_C = np.asarray(np.bincount(codes_N, values_N * weights_N, n_clusters), dtype=np.float64)
+    mass_C = np.asarray(np.bincount(codes_N, weights_N, n_clusters), dtype=np.float64)
     value = float(sums_C.sum() / mass_C.sum())
     if n_clusters < 2:
         return Estimate(value, float("nan"), float("nan"), len(values_N), "no interval: one prompt only")
