@@ -22,6 +22,7 @@ from preferent.annotators.em import (
     e_step,
     log_prior_of,
     normalised,
+    observed_alpha,
     posterior_interval,
     run_em,
     shares,
@@ -65,9 +66,9 @@ def dawid_skene(
         n = cells.n_labels
         prior = np.full((n, n), FLOOR) if form == "ml" else 0.1 + np.eye(n)
         fit = run_em(cells, start, dirichlet_step(prior), tolerance=tolerance, max_iterations=max_iterations)
-    alpha_AKL = cells.counts(fit.p_IK) + prior + (FLOOR if form == "shrunk" else 0.0)
+    alpha_AKL = observed_alpha(cells, fit.p_IK, prior + (FLOOR if form == "shrunk" else 0.0))
     if form == "one-coin":
-        alpha_AKL = _one_coin_alpha(alpha_AKL, fit.parameters.extra, strength)
+        alpha_AKL = _one_coin_alpha(table, fit, strength)
     low_IK, high_IK = posterior_interval(cells, fit.p_IK, alpha_AKL)
     name = f"dawid-skene ({form}{f', strength {strength:g}' if form in ('shrunk', 'one-coin') else ''})"
     return LabelResult(
@@ -138,9 +139,14 @@ def _coin(accuracy_A: Floats, n_labels: int) -> Floats:
     return accuracy_A[:, None, None] * eye + (1.0 - accuracy_A)[:, None, None] * (1.0 - eye) / max(1, n_labels - 1)
 
 
-def _one_coin_alpha(counts_AKL: Floats, extra: tuple[Floats, ...], strength: float) -> Floats:
-    """A Dirichlet for every row that is as sure as the coin is: its votes are those of all rows together."""
-    return _coin(extra[0], counts_AKL.shape[1]) * (counts_AKL.sum(axis=(1, 2)) + strength + FLOOR)[:, None, None]
+def _one_coin_alpha(table: VoteTable, fit: Fit, strength: float) -> Floats:
+    """A Dirichlet for every row that is as sure as the coin is: the votes of all rows, worth their observed information (Louis 1982)."""
+    accuracy_A = fit.parameters.extra[0]
+    right_V, a_V = fit.p_IK[table.item_V, table.label_V], accuracy_A[table.annotator_V]
+    told_V = (right_V / a_V - (1.0 - right_V) / (1.0 - a_V)) ** 2
+    told_V *= (table.votes_I > 1)[table.item_V] if table.weight_V is None else (table.votes_I > 1)[table.item_V] * table.weight_V
+    size_A = np.bincount(table.annotator_V, told_V, table.n_annotators) * accuracy_A * (1.0 - accuracy_A)
+    return _coin(accuracy_A, table.n_labels) * (size_A + strength + FLOOR)[:, None, None]
 
 
 def reliability_from(table: VoteTable, alpha_AKL: Floats, pi_K: Floats) -> AnnotatorEstimates:

@@ -137,6 +137,23 @@ def log_prior_of(exponent: Floats, theta: Floats) -> float:
     return float((exponent * np.log(np.maximum(theta, 1e-300))).sum())
 
 
+def observed_alpha(cells: Cells, p_IK: Floats, prior: Floats | float) -> Floats:
+    """Dirichlet posteriors of the confusions that know what the votes do not tell, shape (A, K, L).
+
+    Means are those of expected counts plus `prior`. Their size is the observed information, not that of labels known for sure: a vote
+    for l on an item that has label k with chance p tells p^2 of what it would tell if the label were k for sure (Louis 1982: complete
+    minus missing information, 1 / theta^2 times p - p (1 - p)), which per row weighs cell l by 1 - theta_kl.
+    """
+    counts_AKL, told_AKL = cells.counts(p_IK), cells.counts(p_IK**2)
+    alpha_AKL = counts_AKL + prior
+    theta_AKL = normalised(alpha_AKL)
+    told_AKL /= np.maximum(counts_AKL, 1e-12)
+    votes_AK = counts_AKL.sum(axis=-1)
+    prior_AK = alpha_AKL.sum(axis=-1) - votes_AK
+    size_AK = votes_AK * (told_AKL * (1.0 - theta_AKL)).sum(axis=-1) / max(1, cells.n_labels - 1) + prior_AK
+    return theta_AKL * np.maximum(size_AK, 1e-3)[..., None]
+
+
 def posterior_interval(cells: Cells, p_IK: Floats, alpha_AKL: Floats, scale_I: Floats | None = None) -> tuple[Floats, Floats]:
     """95 % interval of every posterior chance over the uncertainty of the annotators' confusions.
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from preferent.annotators.dawid_skene import dirichlet_step, fit_shrunk
-from preferent.annotators.em import Cells, Fit, Parameters, e_step, normalised, run_em, with_warmup
+from preferent.annotators.em import Cells, Fit, Parameters, e_step, normalised, observed_alpha, run_em, with_warmup
 from preferent.annotators.mace import fit_competence, structured
 from preferent.core.records import Floats
 
@@ -42,12 +42,12 @@ def fit_panel(cells: Cells, start_IK: Floats) -> list[Member]:
     competence = fit_competence(cells, start_IK, pull=PULL, anchor=0.3, flat=FLAT, warmup=8, iterations=ITERATIONS)
     c_A, xi_AL = competence.parameters.extra[:2]
     theta_AKL = structured(c_A, xi_AL)
-    votes_A = cells.counts(competence.p_IK).sum(axis=(1, 2))
+    votes_A = cells.counts(competence.p_IK**2).sum(axis=(1, 2))
     members = [Member("competence", competence, theta_AKL * (votes_A + PULL)[:, None, None])]
     hybrid, prior_AKL = _fit_hybrid(cells, start_IK, competence.p_IK, theta_AKL)
-    members.append(Member("confusion around competence", hybrid, cells.counts(hybrid.p_IK) + prior_AKL))
+    members.append(Member("confusion around competence", hybrid, observed_alpha(cells, hybrid.p_IK, prior_AKL)))
     fit, prior_KL = fit_shrunk(cells, start_IK, strength=WEAK, anchor=1.0, tolerance=TOLERANCE, max_iterations=ITERATIONS)
-    members.append(Member("dawid-skene", fit, cells.counts(fit.p_IK) + prior_KL + 1e-3))
+    members.append(Member("dawid-skene", fit, observed_alpha(cells, fit.p_IK, prior_KL + 1e-3)))
     sound = [member for member in members if not member.drifted]
     return sound or members[:1]
 

@@ -45,8 +45,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
             stream = stack.enter_context(gzip.open(stream))
         elif path.suffix == ".zst":
             stream = zstandard.ZstdDecompressor().stream_reader(stream)
+        text = stack.enter_context(io.TextIOWrapper(stream, encoding="utf-8-sig"))
         try:
-            for number, line in enumerate(io.TextIOWrapper(stream, encoding="utf-8-sig"), 1):
+            for number, line in enumerate(text, 1):
                 if line.strip():
                     yield number, line
         except (OSError, EOFError, UnicodeDecodeError, zstandard.ZstdError) as error:
