@@ -16,7 +16,10 @@ from preferent.core.estimates import cluster_codes
 from preferent.core.records import Prompt
 from preferent.data.near import near_duplicates, normal
 
-_ONE_PROMPT = ("prompt (near-duplicates count as one)", "give groups=..., one label per row, such as a topic or an item of meta")
+_ONE_PROMPT = (
+    "prompt (near-duplicates count as one)",
+    "hold out by another label (groups=..., on the command line --group-key), give a held-out file, or hold out nothing (--held-out 0)",
+)
 
 
 def split_by_prompt(
