@@ -139,7 +139,7 @@ def test_intervals_cover_the_planted_alpha():
 def test_what_agreement_refuses():
     twice = VoteTable.from_arrays([1, 1], ["p", "p"], ["a", "b"], policies=Policies(repeats="keep"))
     for question in (lambda: percent_agreement(twice, rng()), lambda: pairwise_agreement(twice), lambda: cohen_kappa(twice, "p", "p")):
-        with pytest.raises(DataError, match="one .*vote"):
+        with pytest.raises(DataError, match=r"one .*vote"):
             question()
     with pytest.raises(ConfigError, match="a number per label"):
         krippendorff_alpha(BEN_GERRY, rng(), level="interval")

@@ -66,9 +66,10 @@ def dawid_skene(
         n = cells.n_labels
         prior = np.full((n, n), FLOOR) if form == "ml" else 0.1 + np.eye(n)
         fit = run_em(cells, start, dirichlet_step(prior), tolerance=tolerance, max_iterations=max_iterations)
-    alpha_AKL = observed_alpha(cells, fit.p_IK, prior + (FLOOR if form == "shrunk" else 0.0))
     if form == "one-coin":
         alpha_AKL = _one_coin_alpha(table, fit, strength)
+    else:
+        alpha_AKL = observed_alpha(cells, fit.p_IK, prior + (FLOOR if form == "shrunk" else 0.0))
     low_IK, high_IK = posterior_interval(cells, fit.p_IK, alpha_AKL)
     name = f"dawid-skene ({form}{f', strength {strength:g}' if form in ('shrunk', 'one-coin') else ''})"
     return LabelResult(
