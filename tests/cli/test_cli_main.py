@@ -47,7 +47,7 @@ def test_a_mistyped_command_names_the_nearest(capsys):
 
 def test_a_command_like_none_lists_them_all(capsys):
     assert cli.main(["frobnicate"]) == 2
-    assert "no command 'frobnicate'; the commands are check, train, evaluate, score, doctor, demo" in capsys.readouterr().err
+    assert f"no command 'frobnicate'; the commands are {', '.join(cli.COMMANDS)}" in capsys.readouterr().err
 
 
 def test_the_users_mistake_is_a_message_and_a_hint_on_stderr_and_exit_1(monkeypatch, capsys):

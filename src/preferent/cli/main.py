@@ -22,6 +22,8 @@ from preferent.core.extras import missing_extra
 
 # name -> what the command does, in the order of the work. Help shows these lines without importing anything.
 COMMANDS = {
+    "agree": "How far annotators agree, and the ceiling that sets for any model.",
+    "aggregate": "Turn judgments into soft preferences, and say which annotators to believe.",
     "check": "Pass a file of preferences through the data gate and print its ledger.",
     "train": "Train a reward model on preferences.",
     "evaluate": "Accuracy, calibration and baselines of a reward model, with intervals.",
