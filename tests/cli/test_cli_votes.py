@@ -10,6 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from preferent.cli.main import preferent
+from preferent.core.records import Preference
+from preferent.data.gate import check
 
 N_ITEMS, N_PEOPLE, LIARS = 300, 10, ("p0", "p1")
 
@@ -87,3 +89,18 @@ def test_nothing_is_overwritten_and_a_bad_line_is_named(votes: tuple[Path, dict[
     with pytest.raises(ValueError, match=r"bad\.jsonl:1801.*left"):
         run("aggregate", bad, "-o", tmp_path / "never.jsonl")
     assert not (tmp_path / "never.jsonl").exists()
+
+
+def test_with_the_comparisons_the_output_is_what_train_reads(tmp_path: Path) -> None:
+    judgments, comparisons, out = tmp_path / "judgments.jsonl", tmp_path / "comparisons.jsonl", tmp_path / "preferences.jsonl"
+    rows = [{"comparison_id": f"c{k}", "annotator_id": person, "choice": "ab"[k % 2]} for k in range(4) for person in "xyz"]
+    judgments.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    prompt = [{"role": "user", "content": "Tell me about it, please."}]
+    texts = [{"id": f"c{k}", "prompt": prompt, "response_a": f"one {k}", "response_b": f"two {k}"} for k in range(4)]
+    comparisons.write_text("".join(json.dumps(row) + "\n" for row in texts), encoding="utf-8")
+    run("aggregate", judgments, "--comparisons", comparisons, "-o", out, "--model", "majority")
+    records = list(check(out, strict=True).records())
+    assert [(record.id, record.p_a) for record in records if isinstance(record, Preference)] == [("c0", 1), ("c1", 0), ("c2", 1), ("c3", 0)]
+    comparisons.write_text(json.dumps(texts[0]) + "\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="no comparison has the id 'c1'"):
+        run("aggregate", judgments, "--comparisons", comparisons, "-o", out, "--model", "majority", "--force")

@@ -42,6 +42,7 @@ def command(output: Path, seed: int, force: bool, as_json: bool) -> None:
     for name, rows in (("train.jsonl", data.train), ("held_out.jsonl", data.held_out)):
         write_preferences(inputs / name, rows, force=True)
     write_jsonl(inputs / "judgments.jsonl", (judgment.model_dump(exclude_none=True) for judgment in data.judgments), force=True)
+    write_jsonl(inputs / "comparisons.jsonl", (comparison.model_dump() for comparison in data.comparisons), force=True)
     talk(f"{len(data.judgments)} judgments of {len(data.comparisons)} comparisons by {len(data.annotators)} annotators: {inputs}")
     checked = check(inputs / "train.jsonl")
     talk(checked.ledger.render())
