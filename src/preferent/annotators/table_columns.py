@@ -5,11 +5,14 @@ Legend: V votes.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from preferent.core.errors import DataError
@@ -67,22 +70,26 @@ def intern(values: Any) -> tuple[Ints, NDArray[Any]]:
 
 
 def _intern_objects(values: list[Any]) -> tuple[Ints, NDArray[Any]]:
-    known = dict.fromkeys(values)
-    nulls = [key for key in known if key is None or key == "" or key != key]
-    kinds = {str if isinstance(key, str) else int if isinstance(key, int | np.integer) else type(key) for key in known} - {
-        type(key) for key in nulls if key is None or key != key
-    }
-    if len(kinds) > 1 or not kinds <= {str, int}:
-        raise DataError(f"ids must be all texts or all whole numbers, got {sorted(kind.__name__ for kind in kinds)!r}")
-    names = sorted(key for key in known if key not in nulls and key == key)
-    known.update(zip(names, range(len(names)), strict=True))
-    known.update(dict.fromkeys(nulls, -1))
-    codes_V = np.fromiter(map(known.__getitem__, values), dtype=np.int32, count=len(values))
-    if kinds == {int}:
-        return codes_V, np.array(names, dtype=np.int64)
-    out = np.empty(len(names), dtype=object)
-    out[:] = names
-    return codes_V, out
+    # One look-up per value: an unknown one gets the next number. Names are sorted after.
+    known: defaultdict[Any, int] = defaultdict(count().__next__)
+    first_V = np.fromiter(map(known.__getitem__, values), dtype=np.int32, count=len(values))
+    keys, types = list(known), set(map(type, known))
+    nulls = {code for code, key in enumerate(keys) if key is None or key == "" or key != key} if _may_be_null(known, types) else set()
+    types = {type(key) for code, key in enumerate(keys) if code not in nulls} if nulls else types
+    whole = {kind for kind in types if issubclass(kind, int | np.integer)}
+    if types - whole - {kind for kind in types if issubclass(kind, str)} or (whole and types - whole):
+        raise DataError(f"ids must be all texts or all whole numbers, got {sorted(kind.__name__ for kind in types)!r}")
+    kept = [code for code in range(len(keys)) if code not in nulls] if nulls else range(len(keys))
+    order = np.array(sorted(kept, key=keys.__getitem__), dtype=np.int64)
+    lookup = np.full(len(keys) + 1, -1, dtype=np.int32)
+    lookup[order] = np.arange(len(order), dtype=np.int32)
+    names = np.empty(len(keys), dtype=object)
+    names[:] = keys
+    return lookup[first_V], names[order].astype(np.int64) if whole else names[order]
+
+
+def _may_be_null(known: Mapping[Any, int], types: set[type]) -> bool:
+    return None in known or "" in known or float in types
 
 
 def _intern_integers(values_V: NDArray[np.int64]) -> tuple[Ints, NDArray[Any]]:
@@ -242,13 +249,27 @@ def _ordered(fields: dict[str, Any], names: tuple[Any, Any], n_objectives: int, 
     if n_objectives:
         key_V = key_V * (n_objectives + 1) + fields["objective_V"] + 1
     if (np.diff(key_V) < 0).any():
-        order_V = np.argsort(key_V, kind="stable")
+        order_V = _order(fields, names, n_objectives, key_V)
         fields = {name: values[order_V] for name, values in fields.items()}
         key_V = key_V[order_V]
     repeat_V = np.concatenate([[False], np.diff(key_V) == 0])
     if not repeat_V.any():
         return fields
     return _repeats(fields, (key_V, repeat_V), names, policies, where, notes)
+
+
+def _order(fields: dict[str, Any], names: tuple[Any, Any], n_objectives: int, key_V: NDArray[np.int64]) -> NDArray[Any]:
+    """The stable order of the rows by item, annotator and objective: two counting sorts, which beat a comparison sort by far."""
+    if n_objectives:
+        return np.argsort(key_V, kind="stable")
+    by_annotator_V = _counting_order(fields["annotator_V"], len(names[1]))
+    return by_annotator_V[_counting_order(fields["item_V"][by_annotator_V], len(names[0]))]
+
+
+def _counting_order(codes_V: Ints, n: int) -> NDArray[Any]:
+    """The stable order of codes 0..n-1: turning a sparse matrix of one entry per row by columns is a counting sort."""
+    rows = np.arange(len(codes_V) + 1, dtype=np.int32)
+    return sp.csr_array((rows[:-1], codes_V, rows), shape=(len(codes_V), n)).tocsc().data
 
 
 def _repeats(fields: Any, keys: tuple[Any, Any], names: tuple[Any, Any], policies: Policies, where: Where, notes: list[str]) -> Any:
