@@ -22,7 +22,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 from scipy.special import expit
 
-from preferent.annotators.graph import PairTable
+from preferent.annotators.graph import PairTable, sums
 from preferent.core.errors import ConfigError
 from preferent.core.records import Floats
 
@@ -111,7 +111,7 @@ class Coefficients:
 
     def per_vote(self, name: str, votes: PairTable) -> Floats | float:
         value = self.of(name)
-        return value if isinstance(value, float) else value[votes.annotator_V]
+        return value[votes.annotator_V] if isinstance(value, np.ndarray) else value
 
 
 def start(votes: PairTable, model: PairModel) -> Coefficients:
@@ -163,18 +163,13 @@ def covariate(name: str, votes: PairTable) -> Floats:
     return column_V
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Blur:
-    """What the product slope x gap owes to the uncertainty of its other factor: the posterior variance of each factor, weighted by
-    information. It adds half of own_A slope^2 and of gap_P gap^2 to the loss (the variational E-step of a bilinear model). Without it
-    the joint mode lets many uncertain scores shrink and few slopes explode."""
+def objective(flat_X: Floats, votes: PairTable, model: PairModel, blur_A: Floats | None = None) -> tuple[float, Floats]:
+    """Minus log posterior (up to a constant) and its gradient, shape (X,).
 
-    own_A: Floats
-    gap_P: Floats
-
-
-def objective(flat_X: Floats, votes: PairTable, model: PairModel, blur: Blur | None = None) -> tuple[float, Floats]:
-    """Minus log posterior (up to a constant), blurred if asked, and its gradient, shape (X,)."""
+    blur_A: what each slope owes to the uncertainty of the scores it multiplies, the information-weighted posterior variance of the gaps
+    that the annotator judged; half of blur_A slope^2 joins the loss (the E-step over the scores). Without it the joint mode lets many
+    uncertain scores shrink while few slopes explode.
+    """
     at = unflatten(flat_X, votes, model)
     d_V, gap_V = logits(at, votes)
     nll, by_d_V, by_tie_V = _vote_loss(d_V, at, votes, model)
@@ -184,18 +179,15 @@ def objective(flat_X: Floats, votes: PairTable, model: PairModel, blur: Blur | N
     for name in dict.fromkeys((*model.shared, *model.varied)):
         by_V = by_tie_V if name == "tie" else by_d_V * (gap_V if name == "slope" else covariate(name, votes))
         parts[name] = _by_annotator(by_V, votes) if name in model.varied else np.array([by_V.sum()])
-    by_gap_P = votes.total_P(by_gap_V)
-    if blur is not None:
+    if blur_A is not None:
         slope_A = np.asarray(at.of("slope"))
-        gap_P = at.scores_I[votes.lo_P] - at.scores_I[votes.hi_P]
-        nll += 0.5 * float(blur.own_A @ slope_A**2 + blur.gap_P @ gap_P**2)
-        by_gap_P = by_gap_P + blur.gap_P * gap_P
-        parts["slope"] = parts["slope"] + blur.own_A * slope_A
+        nll += 0.5 * float(blur_A @ slope_A**2)
+        parts["slope"] = parts["slope"] + blur_A * slope_A
     if "slope" in parts:
         parts["slope"] = _centred(parts["slope"], votes)
     gradient_X = np.concatenate(
         [
-            votes.difference_I(by_gap_P),
+            votes.difference_I(votes.total_P(by_gap_V)),
             np.array([parts[name].sum() for name in model.shared]),
             *(parts[name] for name in model.varied),
         ]
@@ -210,7 +202,7 @@ def log_likelihood(at: Coefficients, votes: PairTable, model: PairModel) -> floa
 
 
 def _by_annotator(values_V: Floats, votes: PairTable) -> Floats:
-    return np.bincount(votes.annotator_V, values_V, votes.n_annotators)
+    return sums(votes.annotator_V, values_V, votes.n_annotators)
 
 
 def _vote_loss(d_V: Floats, at: Coefficients, votes: PairTable, model: PairModel) -> tuple[float, Floats, Floats]:

@@ -19,8 +19,8 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from preferent.annotators import annotator_slope as likelihood
-from preferent.annotators.annotator_slope import Blur, Coefficients, Information, PairModel, Spreads, davidson
-from preferent.annotators.graph import Graph, Ints, PairTable, PairVotes, describe, pair_table
+from preferent.annotators.annotator_slope import Coefficients, Information, PairModel, Spreads, davidson
+from preferent.annotators.graph import Graph, Ints, PairTable, PairVotes, describe, pair_table, sums
 from preferent.annotators.posterior import ScoreGraph, marginal_spread, quick_spread, spread
 from preferent.core.errors import ConfigError, FitError
 from preferent.core.records import Floats
@@ -56,6 +56,10 @@ class Banded:
     value: Floats
     low: Floats
     high: Floats
+
+    def map(self, rising: Callable[[Floats], Floats]) -> Banded:
+        """The same on another scale, by a function that rises."""
+        return Banded(rising(self.value), rising(self.low), rising(self.high))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -107,7 +111,7 @@ def fit_pairs(votes: PairVotes, model: PairModel, settings: Settings | None = No
     for name in {"position", "length"} & set(model.shared):
         likelihood.covariate(name, table)
     graph = describe(table)
-    at, iterations = _warm_start(table, model)
+    at, iterations = warm_start(table, model)
     prior = _learn_prior(table, model, at, graph, settings)
     model, settled = prior.model, prior.settled
     at, ended = _optimise(table, prior, tolerance=settings.tolerance, max_iterations=settings.max_iterations)
@@ -122,16 +126,16 @@ def fit_pairs(votes: PairVotes, model: PairModel, settings: Settings | None = No
     else:
         spreads = spread(score_graph, pairs_P2, rng=np.random.default_rng(settings.seed), dense=settings.exact)
     gap_P = at.scores_I[table.lo_P] - at.scores_I[table.hi_P]
-    gap = _band(gap_P, np.sqrt(spreads.gap_variance_Q))
+    gap = band(gap_P, np.sqrt(spreads.gap_variance_Q))
     return PairFit(
         model=model,
         coefficients=at,
-        scores=_band(at.scores_I, np.sqrt(spreads.variance_I)),
+        scores=band(at.scores_I, np.sqrt(spreads.variance_I)),
         lo_P=table.lo_P,
         hi_P=table.hi_P,
         n_votes_P=table.n_votes_P,
         gap=gap,
-        p_a=Banded(*(_preferred(at, model, x) for x in (gap.value, gap.low, gap.high))),
+        p_a=gap.map(lambda x: _preferred(at, model, x)),
         traits=_traits(at, model, own_AKK),
         graph=graph,
         score_graph=score_graph,
@@ -145,13 +149,15 @@ def fit_pairs(votes: PairVotes, model: PairModel, settings: Settings | None = No
 
 
 @dataclass(frozen=True, slots=True)
-class _Ended:
+class Ended:
+    """How the optimiser ended: by its own test, after how many steps, at which log posterior (up to a constant)."""
+
     converged: bool
     iterations: int
     log_posterior: float
 
 
-def _warm_start(table: PairTable, model: PairModel) -> tuple[Coefficients, int]:
+def warm_start(table: PairTable, model: PairModel) -> tuple[Coefficients, int]:
     """Scores of plain Bradley-Terry on the votes added up by pair (no annotators: a fraction of the rows), the rest at its prior mean."""
     win_P, n_P = table.total_P(table.win_V), table.n_votes_P.astype(np.float64)
     precision = model.spreads.score**-2
@@ -162,13 +168,13 @@ def _warm_start(table: PairTable, model: PairModel) -> tuple[Coefficients, int]:
         return value, table.difference_I(n_P * expit(gap_P) - win_P) + precision * scores_I
 
     scale_I = 1.0 / np.sqrt(0.2 * table.degree_I(n_P) + precision)
-    found_I, ended = _scaled_lbfgs(loss, np.zeros(table.n_items), scale_I, tolerance=1e-6, max_iterations=100)
+    found_I, ended = scaled_lbfgs(loss, np.zeros(table.n_items), scale_I, tolerance=1e-6, max_iterations=100)
     return replace(likelihood.start(table, model), scores_I=found_I), ended.iterations
 
 
-def _scaled_lbfgs(
+def scaled_lbfgs(
     loss: Callable[[Floats], tuple[float, Floats]], start_X: Floats, scale_X: Floats, *, tolerance: float, max_iterations: int
-) -> tuple[Floats, _Ended]:
+) -> tuple[Floats, Ended]:
     """Minimise with every parameter measured in its own standard error, which is what makes L-BFGS need few steps here."""
 
     def scaled(z_X: Floats) -> tuple[float, Floats]:
@@ -179,27 +185,27 @@ def _scaled_lbfgs(
     result = minimize(scaled, start_X / scale_X, jac=True, method="L-BFGS-B", options=options)
     if not np.isfinite(result.fun) or not np.isfinite(result.x).all():
         raise FitError(f"the fit met a log posterior of {-result.fun!r}", hint="are lengths or spreads extreme?")
-    return result.x * scale_X, _Ended(bool(result.success), int(result.nit), -float(result.fun))
+    return result.x * scale_X, Ended(bool(result.success), int(result.nit), -float(result.fun))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Prior:
-    """Where learning the spreads stands: the model with its spreads, the coefficients, their blur."""
+    """Where learning the spreads stands: the model with its spreads, the coefficients, their blur (see `objective`)."""
 
     model: PairModel
     at: Coefficients
-    blur: Blur | None
+    blur_A: Floats | None
     iterations: int
     settled: bool
 
 
-def _optimise(table: PairTable, prior: _Prior, *, tolerance: float, max_iterations: int) -> tuple[Coefficients, _Ended]:
+def _optimise(table: PairTable, prior: _Prior, *, tolerance: float, max_iterations: int) -> tuple[Coefficients, Ended]:
     scale_X = 1.0 / np.sqrt(likelihood.curvature_diagonal(prior.at, table, prior.model))
 
     def loss(flat_X: Floats) -> tuple[float, Floats]:
-        return likelihood.objective(flat_X, table, prior.model, prior.blur)
+        return likelihood.objective(flat_X, table, prior.model, prior.blur_A)
 
-    found_X, ended = _scaled_lbfgs(loss, prior.at.flat(), scale_X, tolerance=tolerance, max_iterations=max_iterations)
+    found_X, ended = scaled_lbfgs(loss, prior.at.flat(), scale_X, tolerance=tolerance, max_iterations=max_iterations)
     return likelihood.unflatten(found_X, table, prior.model), ended
 
 
@@ -224,16 +230,15 @@ def _e_step(table: PairTable, now: _Prior, graph: Graph, begun: Spreads) -> _Pri
     info = likelihood.information(at, table, model)
     quick = quick_spread(_score_graph(table, model, at, graph, info))
     variance_AK = np.diagonal(np.linalg.inv(likelihood.annotator_information(at, table, model, info)), axis1=1, axis2=2)
-    blur = None
+    blur_A = None
     if model.slope:
-        own_A = np.bincount(table.annotator_V, info.d_V * table.spread_V(quick.gap_variance_Q), table.n_annotators)
-        blur = Blur(own_A, table.total_P(info.d_V * variance_AK[table.annotator_V, model.varied.index("slope")]))
+        blur_A = sums(table.annotator_V, info.d_V * table.spread_V(quick.gap_variance_Q), table.n_annotators)
     if model.learn_spreads:
         found = {"score": _pooled_sd((at.scores_I**2 + quick.variance_I)[graph.votes_I > 0], "score", begun)}
         for k, name in enumerate(model.varied):
             found[name] = _pooled_sd((at.deviations[name] ** 2 + variance_AK[:, k])[table.active_A], name, begun)
         model = replace(model, spreads=replace(model.spreads, **found))
-    return replace(now, model=model, blur=blur)
+    return replace(now, model=model, blur_A=blur_A)
 
 
 def _pooled_sd(second: Floats, name: str, begun: Spreads) -> float:
@@ -247,7 +252,8 @@ def _score_graph(table: PairTable, model: PairModel, at: Coefficients, graph: Gr
     return ScoreGraph(table.lo_P, table.hi_P, weight_P, prior_I, graph.component_I)
 
 
-def _band(value: Floats, sd: Floats) -> Banded:
+def band(value: Floats, sd: Floats) -> Banded:
+    """Value and its normal 95 % interval."""
     return Banded(value, value - Z95 * sd, value + Z95 * sd)
 
 
@@ -260,10 +266,10 @@ def _preferred(at: Coefficients, model: PairModel, gap: Floats) -> Floats:
 
 def _traits(at: Coefficients, model: PairModel, own_AKK: Floats) -> dict[str, Banded]:
     sd_AK = np.sqrt(np.diagonal(np.linalg.inv(own_AKK), axis1=1, axis2=2))
-    return {name: _band(np.asarray(at.of(name)), sd_AK[:, k]) for k, name in enumerate(model.varied)}
+    return {name: band(np.asarray(at.of(name)), sd_AK[:, k]) for k, name in enumerate(model.varied)}
 
 
-def _notes(table: PairTable, model: PairModel, graph: Graph, ended: _Ended, settled: bool) -> tuple[str, ...]:
+def _notes(table: PairTable, model: PairModel, graph: Graph, ended: Ended, settled: bool) -> tuple[str, ...]:
     notes = list(graph.notes())
     if model.ties == "half" and graph.tie_share > 0:
         notes.append(f"{graph.tie_share:.1%} of the votes are ties, counted as half a win for each side; ties='davidson' models them")
@@ -286,7 +292,7 @@ def outcome_probabilities(fit: PairFit, votes: PairVotes, *, known_annotators: b
 
     def trait(name: str) -> Floats | float:
         value = at.of(name) if known_annotators else (1.0 if name == "slope" else at.means.get(name, 0.0))
-        return value if isinstance(value, float) else value[votes.annotator_V]
+        return value[votes.annotator_V] if isinstance(value, np.ndarray) else value
 
     d_V = trait("slope") * (at.scores_I[votes.item_i_V] - at.scores_I[votes.item_j_V])
     for name, column_V in (("position", votes.first_V), ("length", votes.length_V)):

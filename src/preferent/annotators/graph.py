@@ -22,6 +22,11 @@ Ints = NDArray[np.int64]
 SHOWN = 5  # names spelt out in a note before it counts the rest
 
 
+def sums(codes_N: NDArray[np.integer], values_N: Floats, n: int) -> Floats:
+    """Sum of the values of each code 0..n-1, shape (n,)."""
+    return np.bincount(codes_N, values_N, n).astype(np.float64, copy=False)
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class PairVotes:
     """Checked votes. `first_V`: +1 when i was shown first (left), -1 when j was, 0 unknown. `length_V`: log length of i minus that of j."""
@@ -43,8 +48,8 @@ class PairVotes:
         rows = np.asarray(rows)
         first_V = None if self.first_V is None else self.first_V[rows]
         length_V = None if self.length_V is None else self.length_V[rows]
-        arrays = (x[rows] for x in (self.item_i_V, self.item_j_V, self.annotator_V, self.outcome_V))
-        return PairVotes(*arrays, self.n_items, self.n_annotators, first_V, length_V)
+        i_V, j_V, annotator_V, outcome_V = self.item_i_V[rows], self.item_j_V[rows], self.annotator_V[rows], self.outcome_V[rows]
+        return PairVotes(i_V, j_V, annotator_V, outcome_V, self.n_items, self.n_annotators, first_V, length_V)
 
 
 def pair_votes(
@@ -155,11 +160,11 @@ class PairTable:
 
     def difference_I(self, values_P: Floats) -> Floats:
         """Sum of a per-pair value with plus on lo and minus on hi, per item."""
-        return np.bincount(self.lo_P, values_P, self.n_items) - np.bincount(self.hi_P, values_P, self.n_items)
+        return sums(self.lo_P, values_P, self.n_items) - sums(self.hi_P, values_P, self.n_items)
 
     def degree_I(self, values_P: Floats) -> Floats:
         """Sum of a per-pair value over the pairs of each item."""
-        return np.bincount(self.lo_P, values_P, self.n_items) + np.bincount(self.hi_P, values_P, self.n_items)
+        return sums(self.lo_P, values_P, self.n_items) + sums(self.hi_P, values_P, self.n_items)
 
 
 def pair_table(votes: PairVotes) -> PairTable:

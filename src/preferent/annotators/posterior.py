@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array
-from scipy.sparse.linalg import LinearOperator, cg
+from scipy.sparse import coo_array, csr_array, diags_array
+from scipy.sparse.linalg import cg
 
 from preferent.annotators.graph import Ints
 from preferent.core.errors import FitError
@@ -80,7 +80,9 @@ def spread(graph: ScoreGraph, pairs_Q2: Ints, *, rng: np.random.Generator, dense
     variance_I = np.where(in_large_I, sampled[0], variance_I)
     apart_Q = variance_I[i_Q] + variance_I[j_Q]
     gap_Q = np.where(same_Q, np.where(in_large_I[i_Q], sampled[1], gap_Q), apart_Q)
-    return Spread(variance_I, gap_Q, f"Laplace; components over {dense} items by {DRAWS} Rao-Blackwellised draws, given the annotators' coefficients")
+    return Spread(
+        variance_I, gap_Q, f"Laplace; components over {dense} items by {DRAWS} Rao-Blackwellised draws, given the annotators' coefficients"
+    )
 
 
 def quick_spread(graph: ScoreGraph, *, dense: int = 64) -> Spread:
@@ -163,14 +165,14 @@ def _inverses(graph: ScoreGraph, wanted_C: np.ndarray) -> Iterator[tuple[Ints, I
             matrix = np.zeros((len(component_C), width, width))
             matrix[slot, lo, hi] = matrix[slot, hi, lo] = -graph.weight_P[edge]
             matrix[:, np.arange(width), np.arange(width)] = diagonal_I[members_CG]
-            yield members_CG, component_C, np.linalg.inv(matrix)
+            yield members_CG, component_C, np.linalg.inv(matrix).astype(np.float64, copy=False)
 
 
 def posterior_draws(graph: ScoreGraph, n_draws: int, rng: np.random.Generator) -> Iterator[Floats]:
     """Draws from N(0, precision^-1), each (I,): perturb the right-hand side with noise of the precision's own shape, then solve."""
     matrix, n = graph.matrix(), graph.n_items
     diagonal_I = graph.diagonal_I
-    precondition = LinearOperator((n, n), matvec=lambda x: x / diagonal_I, dtype=np.float64)
+    precondition = diags_array(1.0 / diagonal_I)
     for _ in range(n_draws):
         noise_P = rng.standard_normal(len(graph.lo_P)) * np.sqrt(graph.weight_P)
         right_I = np.bincount(graph.lo_P, noise_P, n) - np.bincount(graph.hi_P, noise_P, n)
