@@ -57,7 +57,10 @@ def write_simulated(path: Path, n_items: int, *, texts: bool = False) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         data = simulated(n_items)
         if texts:
-            data["item_V"] = np.array([f"pair-{i}" for i in range(n_items)])[data["item_V"]]
+            names = np.array([f"pair-{i}" for i in range(n_items)])
+            # Answers come in the order of sorted names, so the truth does too.
+            data["truth_I"] = data["truth_I"][np.argsort(names)]
+            data["item_V"] = names[data["item_V"]]
             data["annotator_V"] = np.array([f"worker-{a}" for a in range(len(data["kind_A"]))])[data["annotator_V"]]
             data["label_V"] = np.array(["a", "b"])[data["label_V"]]
         np.savez(path, **data)

@@ -56,6 +56,7 @@ def iterate(
     Raises FitError when the objective is no longer a number.
     """
     state, likelihood, trace = start, float("nan"), []
+    del start  # large, and not needed any more
     for _ in range(max_iterations):
         state, objective, likelihood = step(state)
         if not np.isfinite(objective):

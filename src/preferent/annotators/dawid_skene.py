@@ -57,15 +57,15 @@ def dawid_skene(
     """
     if strength < 0 or anchor < 0 or form not in ("ml", "map", "shrunk", "one-coin"):
         raise ConfigError(f"dawid_skene: form={form!r} (ml, map, shrunk, one-coin), strength={strength!r}, anchor={anchor!r} (>= 0)")
-    cells, start = cells_of(table), shares(table)
+    cells = cells_of(table)
     if form == "shrunk":
-        fit, prior = fit_shrunk(cells, start, strength=strength, anchor=anchor, tolerance=tolerance, max_iterations=max_iterations)
+        fit, prior = fit_shrunk(cells, shares(table), strength=strength, anchor=anchor, tolerance=tolerance, max_iterations=max_iterations)
     elif form == "one-coin":
-        fit, prior = _fit_one_coin(cells, start, strength, tolerance, max_iterations), np.zeros(())
+        fit, prior = _fit_one_coin(cells, shares(table), strength, tolerance, max_iterations), np.zeros(())
     else:
         n = cells.n_labels
         prior = np.full((n, n), FLOOR) if form == "ml" else 0.1 + np.eye(n)
-        fit = run_em(cells, start, dirichlet_step(prior), tolerance=tolerance, max_iterations=max_iterations)
+        fit = run_em(cells, shares(table), dirichlet_step(prior), tolerance=tolerance, max_iterations=max_iterations)
     if form == "one-coin":
         alpha_AKL = _one_coin_alpha(table, fit, strength)
     else:
@@ -106,6 +106,7 @@ def fit_shrunk(
     """(fit, prior pseudo-counts (K, L)): EM with confusions shrunk to the pooled one, which the warm-up estimates and then holds."""
     first_KL = cells.counts(start_IK).sum(axis=0) + 0.1
     p_IK, pooled_KL, mass_K = start_IK, normalised(first_KL), start_IK.sum(axis=0)
+    del start_IK  # a million votes: every array over the items that nobody needs is megabytes
     for _ in range(warmup):
         counts_AKL = cells.counts(p_IK)
         pooled_KL = normalised(counts_AKL.sum(axis=0) + 0.1 + anchor * first_KL)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.special import expit, polygamma
+from scipy.special import expit, logit, polygamma
 
 from preferent.annotators.convergence import Convergence, iterate
 from preferent.annotators.labels import Z95
@@ -105,10 +105,11 @@ def e_step(cells: Cells, parameters: Parameters) -> tuple[Floats, Floats, float]
     p_IK = score_IK + np.log(parameters.pi_K)
     top_I = p_IK.max(axis=1, keepdims=True)
     p_IK -= top_I
+    likelihood = float(top_I.sum())
     np.exp(p_IK, out=p_IK)
-    total_I = p_IK.sum(axis=1, keepdims=True)
+    total_I = np.sum(p_IK, axis=1, keepdims=True, out=top_I)
     p_IK /= total_I
-    return p_IK, score_IK, float(top_I.sum() + np.log(total_I).sum())
+    return p_IK, score_IK, likelihood + float(np.log(total_I, out=total_I).sum())
 
 
 def run_em(cells: Cells, p_IK: Floats, m_step: MStep, *, tolerance: float, max_iterations: int, first: Parameters | None = None) -> Fit:
@@ -163,15 +164,19 @@ def posterior_interval(cells: Cells, p_IK: Floats, alpha_AKL: Floats, scale_I: F
     """
     variance_AKL = polygamma(1, alpha_AKL) - polygamma(1, alpha_AKL.sum(axis=-1, keepdims=True))
     variance_IK = cells.scores(variance_AKL)
-    p_IK = np.clip(p_IK, 1e-12, 1.0 - 1e-12)
     if p_IK.shape[1] == 2:
-        of_logit = np.broadcast_to(variance_IK.sum(axis=1, keepdims=True), p_IK.shape)
-    else:
-        # The others' shares among themselves weigh their variances.
-        squares_IK = p_IK**2 * variance_IK
-        of_logit = variance_IK + (squares_IK.sum(axis=1, keepdims=True) - squares_IK) / (1.0 - p_IK) ** 2
-    half = Z95 * np.sqrt(of_logit)
-    if scale_I is not None:
-        half *= scale_I[:, None]
-    logit = np.log(p_IK) - np.log1p(-p_IK)
-    return expit(logit - half), expit(logit + half)
+        # One logit serves both labels.
+        low_I1, high_I1 = _logit_interval(p_IK[:, :1], variance_IK.sum(axis=1, keepdims=True), scale_I)
+        return np.hstack([low_I1, 1.0 - high_I1]), np.hstack([high_I1, 1.0 - low_I1])
+    # The others' shares among themselves weigh their variances.
+    squares_IK = p_IK**2 * variance_IK
+    others_IK = (squares_IK.sum(axis=1, keepdims=True) - squares_IK) / np.maximum(1.0 - p_IK, 1e-12) ** 2
+    return _logit_interval(p_IK, variance_IK + others_IK, scale_I)
+
+
+def _logit_interval(p_IK: Floats, variance_IK: Floats, scale_I: Floats | None) -> tuple[Floats, Floats]:
+    """Ends of chances whose logits have these variances (before they are scaled)."""
+    half_IK = np.sqrt(variance_IK)
+    half_IK *= Z95 if scale_I is None else Z95 * scale_I[:, None]
+    logit_IK = logit(np.clip(p_IK, 1e-12, 1.0 - 1e-12))
+    return expit(logit_IK - half_IK), expit(logit_IK + half_IK)

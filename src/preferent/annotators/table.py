@@ -144,7 +144,9 @@ class VoteTable:
     @cached_property
     def counts_IL(self) -> Floats:
         """Weight of the votes for each label on each item, shape (I, L)."""
-        cells_V = self.item_V.astype(np.int64) * self.n_labels + self.label_V
+        cells_V = self.item_V.astype(np.int64)
+        cells_V *= self.n_labels
+        cells_V += self.label_V
         counts = np.bincount(cells_V, self.weight_V, self.n_items * self.n_labels)
         return counts.reshape(self.n_items, self.n_labels).astype(np.float64)
 
@@ -153,9 +155,8 @@ class VoteTable:
         """Whether some annotator has several votes on one item (and objective)."""
         if len(self) < 2:
             return False
-        same_V = (np.diff(self.item_V) == 0) & (np.diff(self.annotator_V) == 0)
-        if self.objective_V is not None:
-            same_V &= np.diff(self.objective_V) == 0
+        columns = [self.item_V, self.annotator_V, *([] if self.objective_V is None else [self.objective_V])]
+        same_V = np.logical_and.reduce([codes_V[1:] == codes_V[:-1] for codes_V in columns])
         return bool(same_V.any())
 
     def one_objective(self) -> None:

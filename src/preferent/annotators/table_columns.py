@@ -62,7 +62,7 @@ def intern(values: Any) -> tuple[Ints, NDArray[Any]]:
     if hasattr(values, "dictionary_encode") or hasattr(values, "indices"):
         return _intern_arrow(values)
     if isinstance(values, np.ndarray) and values.dtype.kind in "iub":
-        return _intern_integers(values.astype(np.int64, copy=False))
+        return _intern_integers(values)
     if isinstance(values, np.ndarray) and values.dtype.kind == "f":
         return _intern_floats(values)
     listed = values.tolist() if isinstance(values, np.ndarray) else values if isinstance(values, list) else list(values)
@@ -92,14 +92,14 @@ def _may_be_null(known: Mapping[Any, int], types: set[type]) -> bool:
     return None in known or "" in known or float in types
 
 
-def _intern_integers(values_V: NDArray[np.int64]) -> tuple[Ints, NDArray[Any]]:
+def _intern_integers(values_V: NDArray[Any]) -> tuple[Ints, NDArray[Any]]:
     if len(values_V) == 0:
         return np.zeros(0, dtype=np.int32), np.zeros(0, dtype=np.int64)
     low, high = int(values_V.min()), int(values_V.max())
     if high - low > 4 * len(values_V) + 1000:
         names, codes_V = np.unique(values_V, return_inverse=True)
-        return codes_V.astype(np.int32), names
-    shifted_V = values_V - low if low else values_V
+        return codes_V.astype(np.int32), names.astype(np.int64)
+    shifted_V = values_V.astype(np.int64) - low if low else values_V.astype(np.int8) if values_V.dtype == bool else values_V
     present = np.zeros(high - low + 1, dtype=bool)
     present[shifted_V] = True
     names = np.flatnonzero(present)
@@ -154,6 +154,7 @@ def build_columns(columns: Mapping[str, Any], *, labels: Sequence[str] | None, p
         notes.append(f"{where.at(row)}: dropped {what}")
         keep_V &= ~unknown_V
     fields = {"item_V": item_V, "annotator_V": annotator_V, "label_V": lookup[label_V], **_further(named, out_labels, where)}
+    del item_V, annotator_V, label_V
     groups = {name: fields.pop(name) for name in ("objectives", "sources") if name in fields}
     if not keep_V.all():
         fields = {name: values[keep_V] for name, values in fields.items()}
@@ -245,23 +246,31 @@ def _used(codes_V: Ints, names: NDArray[Any], what: str, notes: list[str]) -> tu
 
 def _ordered(fields: dict[str, Any], names: tuple[Any, Any], n_objectives: int, policies: Policies, where: Where, notes: list[str]) -> Any:
     """Rows in canonical order, repeated votes treated as the policy says."""
-    key_V = fields["item_V"].astype(np.int64) * len(names[1]) + fields["annotator_V"]
-    if n_objectives:
-        key_V = key_V * (n_objectives + 1) + fields["objective_V"] + 1
-    if (np.diff(key_V) < 0).any():
-        order_V = _order(fields, names, n_objectives, key_V)
-        fields = {name: values[order_V] for name, values in fields.items()}
-        key_V = key_V[order_V]
-    repeat_V = np.concatenate([[False], np.diff(key_V) == 0])
+    fields, key_V = dict(fields), _keys(fields, len(names[1]), n_objectives)
+    if (key_V[1:] < key_V[:-1]).any():
+        order_V = np.argsort(key_V, kind="stable") if n_objectives else None
+        del key_V  # a million rows are a few megabytes for every column held
+        order_V = _order(fields, names) if order_V is None else order_V
+        for name in fields:
+            fields[name] = fields[name][order_V]
+        del order_V
+        key_V = _keys(fields, len(names[1]), n_objectives)
+    repeat_V = np.concatenate([[False], key_V[1:] == key_V[:-1]])
     if not repeat_V.any():
         return fields
     return _repeats(fields, (key_V, repeat_V), names, policies, where, notes)
 
 
-def _order(fields: dict[str, Any], names: tuple[Any, Any], n_objectives: int, key_V: NDArray[np.int64]) -> NDArray[Any]:
-    """The stable order of the rows by item, annotator and objective: two counting sorts, which beat a comparison sort by far."""
-    if n_objectives:
-        return np.argsort(key_V, kind="stable")
+def _keys(fields: dict[str, Any], n_annotators: int, n_objectives: int) -> NDArray[np.int64]:
+    """One number per row that sorts by item, annotator and objective."""
+    key_V = fields["item_V"].astype(np.int64)
+    key_V *= n_annotators
+    key_V += fields["annotator_V"]
+    return key_V * (n_objectives + 1) + fields["objective_V"] + 1 if n_objectives else key_V
+
+
+def _order(fields: dict[str, Any], names: tuple[Any, Any]) -> NDArray[Any]:
+    """The stable order of the rows by item and annotator: two counting sorts, which beat a comparison sort by far."""
     by_annotator_V = _counting_order(fields["annotator_V"], len(names[1]))
     return by_annotator_V[_counting_order(fields["item_V"][by_annotator_V], len(names[0]))]
 
@@ -269,7 +278,7 @@ def _order(fields: dict[str, Any], names: tuple[Any, Any], n_objectives: int, ke
 def _counting_order(codes_V: Ints, n: int) -> NDArray[Any]:
     """The stable order of codes 0..n-1: turning a sparse matrix of one entry per row by columns is a counting sort."""
     rows = np.arange(len(codes_V) + 1, dtype=np.int32)
-    return sp.csr_array((rows[:-1], codes_V, rows), shape=(len(codes_V), n)).tocsc().data
+    return sp.csr_array((np.ones(len(codes_V), dtype=np.int8), codes_V, rows), shape=(len(codes_V), n)).tocsc().indices
 
 
 def _repeats(fields: Any, keys: tuple[Any, Any], names: tuple[Any, Any], policies: Policies, where: Where, notes: list[str]) -> Any:
