@@ -137,7 +137,7 @@ def train_step(run: Run, step: Sequence[int], progress: Progress, total: int) ->
     weight = weight_of([train.groups[number] for number in step], config.loss)
     torch.manual_seed(step_seed(config.seed, progress.step, accelerator.process_index))
     loss = torch.zeros((), device=accelerator.device)
-    bad: list[str] = []
+    bad: list[tuple[int, str]] = []
     micros = shares(run, step)
     for number, micro in enumerate(micros):
         with accelerator.no_sync(run.trainee) if number < len(micros) - 1 else nullcontext():
@@ -173,8 +173,8 @@ def step_seed(seed: int, step: int, process: int) -> int:
     return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0])
 
 
-def backward(run: Run, micro: Sequence[int], weight: float, bad: list[str]) -> torch.Tensor:
-    """Forward and backward of one pass; returns its part of the step's mean loss, and adds to `bad` the rows where it has none."""
+def backward(run: Run, micro: Sequence[int], weight: float, bad: list[tuple[int, str]]) -> torch.Tensor:
+    """Forward and backward of one pass; returns its part of the step's mean loss, and adds to `bad` the records where it has none."""
     accelerator = run.accelerator
     groups = [run.train.groups[number] for number in micro]
     if not groups:
@@ -186,7 +186,7 @@ def backward(run: Run, micro: Sequence[int], weight: float, bad: list[str]) -> t
         try:
             loss = summed_loss(reward_R, log_nu, groups, run.config.loss) / weight
         except NonFiniteError as error:
-            bad += names_of(groups, error.records)
+            bad += zip(error.records, names_of(groups, error.records), strict=True)
             # Goes on, since the other processes would wait for ever; the gradient takes the news to them.
             loss = reward_R.sum() * math.nan
     # Gradients are averaged over processes; the loss was divided by the weight of all of them.
@@ -194,11 +194,12 @@ def backward(run: Run, micro: Sequence[int], weight: float, bad: list[str]) -> t
     return loss.detach()
 
 
-def refuse_non_finite(run: Run, step: Sequence[int], progress: Progress, norm: Any, bad: Sequence[str]) -> None:
+def refuse_non_finite(run: Run, step: Sequence[int], progress: Progress, norm: Any, bad: Sequence[tuple[int, str]]) -> None:
     """Stop before the weights are touched: FitError that names the rows whose loss, or gradient, is not a number."""
     hint = "lower the learning rate or look at these rows; the last saved state is untouched"
     if bad:
-        raise FitError(f"step {progress.step + 1}: the loss is not a finite number on {len(bad)} rows: {listed(bad)}", hint=hint)
+        names = [name for _, name in sorted(bad)]
+        raise FitError(f"step {progress.step + 1}: the loss is not a finite number on {len(names)} rows: {listed(names)}", hint=hint)
     if norm is not None and not bool(torch.isfinite(torch.as_tensor(norm))):
         rows = names_of([run.train.groups[number] for number in step])
         raise FitError(f"step {progress.step + 1}: the gradient is not finite, in the rows {listed(rows)}", hint=hint)
