@@ -54,11 +54,13 @@ def rate(shape: tuple[int, int, int], seconds: float) -> float:
 class Work:
     """Floating-point operations of the matrix products of one decoder with a scalar head (norms, softmax, rotations are not counted).
 
-    linear: weights in the linear layers of all blocks. attention: layers * heads * head_dim.
+    linear: weights in the linear layers of all blocks. attention: layers * heads * head_dim. feed_forward: weights of one feed-forward block.
     """
 
     linear: int
     attention: int
+    feed_forward: int
+    layers: int
 
     @classmethod
     def of(cls, model: dict[str, Any]) -> Work:
@@ -67,7 +69,8 @@ class Work:
         heads, keys, width = model["num_attention_heads"], model["num_key_value_heads"], model["head_dim"]
         attention = hidden * width * (2 * heads + 2 * keys)  # q and o; k and v
         feed_forward = 3 * hidden * model["intermediate_size"]  # gate, up, down
-        return cls(linear=layers * (attention + feed_forward), attention=layers * heads * width)
+        linear = layers * (attention + feed_forward)
+        return cls(linear=linear, attention=layers * heads * width, feed_forward=feed_forward, layers=layers)
 
     def forward(self, tokens: int, visible: int) -> float:
         """`visible`: (query, key) pairs that the attention mask lets through, summed over the tokens."""
@@ -76,6 +79,11 @@ class Work:
     def training(self, tokens: int, visible: int) -> float:
         """Forward and backward: every product has two products in the backward pass. Recomputation is not counted."""
         return 3.0 * self.forward(tokens, visible)
+
+    def unread(self, tokens: int, visible: int, read: int, visible_read: int) -> float:
+        """What `training` counts too much where the last layer finishes only the `read` tokens that a reward is read at: its
+        feed-forward block for the others, and its attention beyond the `visible_read` pairs of those queries."""
+        return 3.0 * (2.0 * self.feed_forward * (tokens - read) + 4.0 * self.attention / self.layers * (visible - visible_read))
 
 
 def causal(tokens: int) -> int:

@@ -78,8 +78,9 @@ def recorder() -> Any:
     return Recorder()
 
 
-def computed(fixture: Path, data: str, *, skip: int, pairs: int) -> tuple[int, int]:
-    """(tokens, visible pairs) of `pairs` pairs behind the first `skip`: each prompt's common beginning once, each distinct rest once."""
+def computed(fixture: Path, data: str, *, skip: int, pairs: int) -> tuple[int, int, int, int]:
+    """(tokens, visible pairs, sequences, their lengths together) of `pairs` pairs behind the first `skip`: each prompt's common beginning
+    once, each distinct rest once."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(fixture / "model")
@@ -90,11 +91,12 @@ def computed(fixture: Path, data: str, *, skip: int, pairs: int) -> tuple[int, i
             ids = tuple(tokenizer(text, add_special_tokens=False)["input_ids"])
             sequences.setdefault(json.dumps(row["prompt"]), set()).add(ids)
     sizes = []
+    whole = [len(ids) for group in sequences.values() for ids in group]
     for group in sequences.values():
         first, last = min(group), max(group)  # in the order of lists, what these two share is shared by all
         common = next((at for at, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
         sizes.append(tree_size(common, [len(ids) - common for ids in group]))
-    return sum(tokens for tokens, _ in sizes), sum(visible for _, visible in sizes)
+    return sum(tokens for tokens, _ in sizes), sum(visible for _, visible in sizes), len(whole), sum(whole)
 
 
 def main() -> None:
@@ -120,10 +122,13 @@ def main() -> None:
         raise SystemExit(f"{len(keep.rows)} steps were run, {given.warm_up} are the warm-up: nothing is left to measure")
     spent = keep.moments[-1] - keep.moments[given.warm_up]
     skipped, pairs = (sum(row["pairs"] for row in rows) for rows in (keep.rows[: given.warm_up], keep.rows))
-    tokens, visible = computed(given.fixture, given.data, skip=skipped, pairs=pairs - skipped)
+    tokens, visible, read, visible_read = computed(given.fixture, given.data, skip=skipped, pairs=pairs - skipped)
     stated = sum(row["tokens"] for row in keep.rows[given.warm_up :])
     if tokens != stated:
         raise SystemExit(f"{tokens} tokens were expected, the trainer says {stated}: the share of the machine's rate would be wrong")
+    work = Work.of(MODEL)
+    # The last layer is finished only where rewards are read, unless it is run again in the backward pass.
+    skipped_work = 0.0 if given.checkpointing else work.unread(tokens, visible, read, visible_read)
     report(
         "accelerate",
         task=f"train-{given.data}",
@@ -132,7 +137,7 @@ def main() -> None:
         pairs=pairs,
         pairs_measured=pairs - skipped,
         tokens_computed=tokens,
-        work_gflop=Work.of(MODEL).training(tokens, visible) / 1e9,
+        work_gflop=(work.training(tokens, visible) - skipped_work) / 1e9,
         cpu_seconds=spent.cpu,
         wall_seconds=spent.wall,
         losses=[row["loss"] for row in keep.rows],
