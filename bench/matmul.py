@@ -54,7 +54,7 @@ def rate(shape: tuple[int, int, int], seconds: float) -> float:
 class Work:
     """Floating-point operations of the matrix products of one decoder with a scalar head (norms, softmax, rotations are not counted).
 
-    linear: weights in the linear layers of all blocks. attention: layers * heads * head_dim. feed_forward: weights of one feed-forward block.
+    linear: weights in the linear layers of all blocks. attention: layers * heads * head_dim. feed_forward: weights of one block.
     """
 
     linear: int
