@@ -129,5 +129,6 @@ def _truncate(tokenizer: Any, ids: Sequence[int], exchange: Exchange, spec: Rend
     keep = spec.keep_first and ids[0] in head and ids[0] is not None
     tail = ids[dropped + 1 :] if keep else ids[dropped:]
     kept = (ids[0], *tail) if keep else tuple(tail)
-    prompt_ids = tokenizer.apply_chat_template(messages_of(exchange.prompt), add_generation_prompt=True, tokenize=True, return_dict=False)
+    prompt = tokenizer.apply_chat_template(messages_of(exchange.prompt), add_generation_prompt=True, tokenize=False)
+    prompt_ids = tokenizer(prompt, add_special_tokens=False, return_attention_mask=False, truncation=False, verbose=False)["input_ids"]
     return Tokens(kept, dropped, response_cut=dropped + keep > len(prompt_ids))
