@@ -71,7 +71,7 @@ def _cells(table: VoteTable) -> np.ndarray:
     return table.item_V.astype(np.int64) * table.n_labels + table.label_V
 
 
-def glad(table: VoteTable, *, spread: tuple[float, float] = (1.0, 1.0), tolerance: float = 1e-6, max_iterations: int = 100) -> LabelResult:
+def glad(table: VoteTable, *, spread: tuple[float, float] = (1.0, 1.0), tolerance: float = 1e-5, max_iterations: int = 500) -> LabelResult:
     """Soft labels, abilities and difficulties by L-BFGS on the penalised marginal likelihood.
 
     `spread`: standard deviations of the priors N(1, .) of ability and N(0, .) of log ease. An item's interval comes from its
