@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import entr
 
 from preferent.audits.resample import Codes, interval, mean_draws, no_estimate, share_interval, sums
 from preferent.core.errors import ConfigError
@@ -51,8 +52,7 @@ def nll(margin_N: Floats, p_N: Floats, temperature: float = 1.0) -> Floats:
 
 def label_entropy(p_N: Floats) -> Floats:
     """Entropy of the soft label in nats: the lowest NLL any scorer can reach on that pair, shape (N,)."""
-    q_N = np.clip(np.stack([p_N, 1.0 - p_N]), np.finfo(np.float64).tiny, 1.0)
-    return -np.sum(q_N * np.log(q_N), axis=0)
+    return entr(p_N) + entr(1.0 - p_N)
 
 
 def brier(margin_N: Floats, p_N: Floats, temperature: float = 1.0) -> Floats:
