@@ -1,0 +1,264 @@
+"""Which pairs to ask about next: those whose votes are expected to teach the scores most, spread so that a batch does not ask twice.
+
+The state of knowledge is the Laplace posterior of a pairwise fit (`posterior.ScoreGraph`): each candidate pair has a gap with mean and
+variance. A vote's expected information gain is the mutual information between the vote and the gap (Houlsby et al. 2011, "BALD"):
+
+    H(E[p]) - E[H(p)],  p = sigma(gap), gap ~ N(mean, variance)
+
+The top of that ranking repeats one question in many dresses, so a batch is spread out: a matching (pairs in falling order of gain, no
+item twice before all have come once), or a spanning forest (no cycle; Li et al. 2018, "Hybrid-MST"). The strategy "order" instead
+values a vote by what it teaches about every candidate whose order is in doubt (`next_order`); with 100 items and batches of 20 it needs
+the fewest votes for a given accuracy, followed by "closest" (bench/pairwise.py measures them).
+
+Legend: Q candidate pairs, B batch, I items, A annotators, M members of an ensemble.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import entr, expit, ndtri
+
+from preferent.annotators.bradley_terry import PairFit
+from preferent.annotators.graph import Ints
+from preferent.annotators.next_order import order_batch
+from preferent.annotators.posterior import dense_covariance, spread
+from preferent.core.errors import ConfigError, DataError
+from preferent.core.records import Floats
+
+Strategy = Literal["order", "information", "closest", "ensemble", "coverage", "random"]
+Shape = Literal["matching", "forest", "free"]
+DENSE = 2000
+_NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
+_WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Knowledge:
+    """What is known of candidate pairs: mean_Q and sd_Q of the gap (logits), votes_Q given so far. ensemble_MQ: gaps by the members of
+    an ensemble of reward models, for the strategy "ensemble". covariance_JJ and ends_Q2: posterior covariance of the items that occur and
+    the rows of each candidate's ends in it, for the strategy "order"; None beyond DENSE items."""
+
+    pairs_Q2: Ints
+    mean_Q: Floats
+    sd_Q: Floats
+    votes_Q: Ints
+    ensemble_MQ: Floats | None = None
+    covariance_JJ: Floats | None = None
+    ends_Q2: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.pairs_Q2)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Batch:
+    """chosen_B: numbers of the candidates, in the order to ask. value_B: the strategy's value (nats per vote for "information").
+    random_B: slots that were dealt at random, which keep audits of the data unbiased."""
+
+    strategy: Strategy
+    chosen_B: Ints
+    value_B: Floats
+    random_B: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.chosen_B)
+
+
+def knowledge(fit: PairFit, pairs_Q2: ArrayLike, *, ensemble_MQ: ArrayLike | None = None, seed: int = 0) -> Knowledge:
+    """What a fit knows about candidate pairs, shape (Q, 2), of its items; pairs without a vote are allowed.
+
+    Raises DataError for pairs of other items or of an item with itself.
+    """
+    pairs = np.asarray(pairs_Q2, dtype=np.int64).reshape(-1, 2)
+    n = len(fit.scores.value)
+    bad_Q = (pairs.min(axis=1, initial=0) < 0) | (pairs.max(axis=1, initial=0) >= n) | (pairs[:, 0] == pairs[:, 1])
+    if bad_Q.any():
+        row = int(np.argmax(bad_Q))
+        raise DataError(f"candidate {row}: {pairs[row].tolist()!r}, allowed are two different items from 0 to {n - 1}")
+    found = spread(fit.score_graph, pairs, rng=np.random.default_rng(seed))
+    ensemble = None if ensemble_MQ is None else np.asarray(ensemble_MQ, dtype=np.float64)
+    if ensemble is not None and (ensemble.ndim != 2 or ensemble.shape[1] != len(pairs)):
+        raise DataError(f"{len(pairs)} candidates but gaps of an ensemble of shape {ensemble.shape}, allowed is (members, candidates)")
+    gap_Q = fit.scores.value[pairs[:, 0]] - fit.scores.value[pairs[:, 1]]
+    covariance, ends = _covariance(fit, pairs)
+    return Knowledge(pairs, gap_Q, np.sqrt(found.gap_variance_Q), _votes(fit, pairs, n), ensemble, covariance, ends)
+
+
+def _covariance(fit: PairFit, pairs_Q2: Ints) -> tuple[Floats | None, Ints | None]:
+    if fit.score_graph.n_items > DENSE:
+        return None, None
+    items_J, ends = np.unique(pairs_Q2, return_inverse=True)
+    return dense_covariance(fit.score_graph)[np.ix_(items_J, items_J)], ends.reshape(pairs_Q2.shape)
+
+
+def _votes(fit: PairFit, pairs_Q2: Ints, n: int) -> Ints:
+    key_P = fit.lo_P * n + fit.hi_P  # sorted, as the fit's table is
+    key_Q = pairs_Q2.min(axis=1) * n + pairs_Q2.max(axis=1)
+    at_Q = np.minimum(np.searchsorted(key_P, key_Q), len(key_P) - 1)
+    return np.where(key_P[at_Q] == key_Q, fit.n_votes_P[at_Q], 0)
+
+
+def information_gain(mean_Q: ArrayLike, sd_Q: ArrayLike) -> Floats:
+    """Mutual information in nats between one vote (slope 1) and a normal gap, by Gauss-Hermite quadrature, shape (Q,); at most log 2."""
+    mean, sd = np.asarray(mean_Q, dtype=np.float64), np.asarray(sd_Q, dtype=np.float64)
+    p_QN = expit(mean[:, None] + sd[:, None] * _NODES)
+    return np.maximum(_entropy(p_QN @ _WEIGHTS) - _entropy(p_QN) @ _WEIGHTS, 0.0)
+
+
+def ensemble_disagreement(gap_MQ: ArrayLike) -> Floats:
+    """The same with the members of an ensemble of reward models in place of the posterior, in nats; 0 where all agree."""
+    p_MQ = expit(np.asarray(gap_MQ, dtype=np.float64))
+    return np.maximum(_entropy(p_MQ.mean(axis=0)) - _entropy(p_MQ).mean(axis=0), 0.0)
+
+
+def _entropy(p: Floats) -> Floats:
+    return entr(p) + entr(1.0 - p)
+
+
+def values(known: Knowledge, strategy: Strategy) -> Floats:
+    """How much the strategy wants each candidate, shape (Q,); only the order matters between strategies."""
+    if strategy == "information":
+        return information_gain(known.mean_Q, known.sd_Q)
+    if strategy == "closest":
+        return -np.abs(known.mean_Q)
+    if strategy == "ensemble":
+        if known.ensemble_MQ is None:
+            raise ConfigError("strategy 'ensemble' needs the gaps of an ensemble (ensemble_MQ)", hint="use 'information' without one")
+        return ensemble_disagreement(known.ensemble_MQ)
+    if strategy == "coverage":
+        return -known.votes_Q.astype(np.float64)
+    if strategy == "random":
+        return np.zeros(len(known))
+    if strategy == "order":
+        covariance_JJ, ends_Q2 = _dense(known)
+        return order_batch(ends_Q2, known.mean_Q, covariance_JJ, 0)[1]
+    raise ConfigError(f"strategy {strategy!r}, allowed are {', '.join(map(repr, get_args(Strategy)))}")
+
+
+def _dense(known: Knowledge) -> tuple[Floats, Ints]:
+    if known.covariance_JJ is None or known.ends_Q2 is None:
+        raise ConfigError(f"strategy 'order' needs the covariance of all items, kept up to {DENSE} items", hint="use 'information' beyond")
+    return known.covariance_JJ, known.ends_Q2
+
+
+def next_batch(
+    known: Knowledge,
+    n: int,
+    *,
+    rng: np.random.Generator,
+    strategy: Strategy | None = None,
+    random_share: float = 0.2,
+    shape: Shape = "matching",
+) -> Batch:
+    """Choose n different candidates, best first, then those dealt at random.
+
+    strategy: "order" where the covariance is at hand, else "information", if left out. random_share: of the slots, dealt at random over
+    all other candidates (0 turns it off). shape: how the rest is spread over the items ("order" spreads itself). Ties in value are broken
+    at random. Fewer than n candidates are all taken. Raises ConfigError for settings out of range.
+    """
+    strategy = strategy or ("information" if known.covariance_JJ is None else "order")
+    if n < 1 or not 0.0 <= random_share <= 1.0 or shape not in get_args(Shape):
+        raise ConfigError(f"next_batch: n={n!r} (at least 1), random_share={random_share!r} (0 to 1), shape={shape!r} {get_args(Shape)}")
+    n = min(n, len(known))
+    n_picked = 0 if strategy == "random" else n - round(random_share * n)
+    shuffled_Q = rng.permutation(len(known))
+    if strategy == "order":
+        covariance_JJ, ends_Q2 = _dense(known)
+        taken, worth = order_batch(ends_Q2[shuffled_Q], known.mean_Q[shuffled_Q], covariance_JJ, n_picked)
+        picked, value_Q = shuffled_Q[taken], worth[np.argsort(shuffled_Q)]
+    else:
+        value_Q = values(known, strategy)
+        order_Q = shuffled_Q[np.argsort(-value_Q[shuffled_Q], kind="stable")]
+        picked = order_Q[:n_picked] if shape == "free" else _spread_out(order_Q, known.pairs_Q2, n_picked, shape)
+    rest = np.setdiff1d(np.arange(len(known)), picked)
+    chosen_B = np.concatenate([picked, rng.choice(rest, n - n_picked, replace=False)]).astype(np.int64)
+    return Batch(strategy, chosen_B, value_Q[chosen_B], np.arange(n) >= n_picked)
+
+
+def _spread_out(order_Q: Ints, pairs_Q2: Ints, n: int, shape: Shape) -> Ints:
+    """The first n candidates in order that join what the round has not joined: for a matching two items that it has not used, for a
+    forest two trees. When nothing more fits, a new round begins on what is left."""
+    chosen: list[int] = []
+    left = order_Q.tolist()
+    while len(chosen) < n and left:
+        parent: dict[int, int] = {}
+        used: set[int] = set()
+        passed = []
+        for q in left:
+            one, two = (int(item) for item in pairs_Q2[q])
+            fits = one not in used and two not in used if shape == "matching" else _root(parent, one) != _root(parent, two)
+            if not fits or len(chosen) == n:
+                passed.append(q)
+                continue
+            used |= {one, two}
+            parent[_root(parent, one)] = _root(parent, two)
+            chosen.append(q)
+        left = passed
+    return np.array(chosen, dtype=np.int64)
+
+
+def _root(parent: dict[int, int], item: int) -> int:
+    while parent.setdefault(item, item) != item:
+        parent[item] = parent[parent[item]]
+        item = parent[item]
+    return item
+
+
+def votes_needed(mean_Q: ArrayLike, sd_Q: ArrayLike, *, width: float = 0.2, confidence: float = 0.95, decide: bool = False) -> Ints:
+    """Votes (of slope 1) that a pair still needs, shape (Q,): 0 says stop.
+
+    Until the interval of p_a at `confidence` is at most `width` wide; or, with `decide`, until it leaves 1/2 on one side, if that comes
+    first. A vote adds p (1 - p) to the precision of the gap, votes on other pairs come on top and are not counted.
+    """
+    if not (0.0 < width < 1.0 and 0.0 < confidence < 1.0):
+        raise ConfigError(f"votes_needed: width={width!r}, confidence={confidence!r}, allowed are numbers in (0, 1)")
+    mean, sd = np.asarray(mean_Q, dtype=np.float64), np.asarray(sd_Q, dtype=np.float64)
+    z, p = float(ndtri(0.5 + confidence / 2)), expit(mean)
+    target = _sd_for_width(mean, width, z)
+    if decide:
+        target = np.maximum(target, np.abs(mean) / z)
+    target = np.maximum(target, 1e-6)
+    missing = np.maximum(target**-2 - sd**-2, 0.0) / (p * (1.0 - p))
+    return np.ceil(np.minimum(missing, 1e9) - 1e-9).astype(np.int64)
+
+
+def _sd_for_width(mean_Q: Floats, width: float, z: float) -> Floats:
+    """The sd of the gap at which sigma(mean + z sd) - sigma(mean - z sd) equals `width`, by bisection."""
+    low, high = np.zeros_like(mean_Q), np.full_like(mean_Q, 50.0)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        wide = expit(mean_Q + z * middle) - expit(mean_Q - z * middle) > width
+        low, high = np.where(wide, low, middle), np.where(wide, middle, high)
+    return low
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """Who is asked what: (candidate, annotator) in asking order, and the candidates nobody could take."""
+
+    asked: tuple[tuple[int, int], ...]
+    left_over: tuple[int, ...]
+
+
+def assign(chosen_B: Sequence[int] | Ints, budget_A: ArrayLike, *, seen: set[tuple[int, int]] | None = None, each: int = 1) -> Assignment:
+    """Deal candidates to annotators: `each` different annotators per candidate, none over budget, none asked again what they have `seen`
+    ((candidate, annotator) pairs). Whoever has most budget left comes first, by number among equals."""
+    budget = np.asarray(budget_A, dtype=np.int64).copy()
+    if each < 1 or (budget < 0).any():
+        raise ConfigError(f"assign: each={each!r} (at least 1), budgets {budget.tolist()!r} (at least 0)")
+    seen = set(seen or ())
+    asked, left_over = [], []
+    for candidate in map(int, chosen_B):
+        free = [a for a in np.argsort(-budget, kind="stable").tolist() if budget[a] > 0 and (candidate, a) not in seen][:each]
+        for a in free:
+            budget[a] -= 1
+            seen.add((candidate, a))
+            asked.append((candidate, a))
+        if len(free) < each:
+            left_over.append(candidate)
+    return Assignment(tuple(asked), tuple(left_over))
