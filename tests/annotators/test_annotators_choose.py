@@ -137,13 +137,15 @@ def test_votes_of_no_use_leave_the_share():
     assert log_loss(p, generator.integers(0, 2, 300)) < 0.9
 
 
-# ---- real crowds with gold; the best of crowd-kit 1.4.2 on each file is (accuracy, log loss) as measured by bench/crowd.py ----
+# ---- real crowds with gold: (accuracy, log loss) is the best of crowd-kit 1.4.2's seven methods, each figure by itself, as measured by
+# bench/crowd.py. The constants in calibrate.py were picked on these very files, so this guards against a change for the worse; it is no
+# evidence of how `auto` does on a crowd that nobody has seen. ----
 
 GOLD = {
-    "gal_sentiment_bm": (0.7220, 1.583),
-    "dices350": (0.6514, 0.6781),
+    "gal_sentiment_bm": (0.7220, 1.5828),
+    "dices350": (0.6543, 0.6781),
     "gal_adultcontent2": (0.7688, 1.2745),
-    "ukpconvarg1_crowd": (0.9204, 0.2449),
+    "ukpconvarg1_crowd": (0.9204, 0.2374),
 }
 
 
