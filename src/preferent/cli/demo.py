@@ -25,6 +25,8 @@ def command(output: Path, seed: int, force: bool, as_json: bool) -> None:
     Needs no network and no files. Simulated annotators judge replies with noise and one planted fault: they pay for length. The
     report shows what that costs when replies are chosen by the learned reward.
     """
+    import torch
+
     from preferent.audits.report import write_report
     from preferent.cli import demo_truth
     from preferent.cli.pipeline import REPORT, clear, train_and_evaluate
@@ -36,6 +38,8 @@ def command(output: Path, seed: int, force: bool, as_json: bool) -> None:
 
     if force:
         clear(output)
+    # Scoring too: a second thread only slows so small a model down, and many times where the cores are shared.
+    torch.set_num_threads(1)
     talk("making requests, replies and judgments ...")
     data = make_demo_data(seed)
     inputs = output.with_name(f"{output.name}-data")
