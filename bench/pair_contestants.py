@@ -1,0 +1,49 @@
+"""One fit of one contestant to votes in a file, in a process of its own: `python pair_contestants.py NAME VOTES.npz SCORES.npy`.
+
+VOTES.npz holds items_V2, outcome_V, annotator_V, shown_first_V and n_items, n_annotators. The scores go to SCORES.npy; the last line of
+stdout is one JSON object: cpu_seconds (reading the file and imports outside), peak_rss_mib (all inside), note.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+
+from meter import Clock, peak_rss_mib
+from preferent.annotators.annotator_slope import PairModel
+from preferent.annotators.bradley_terry import fit_pairs
+from preferent.annotators.crowd_bt import fit_crowd
+from preferent.annotators.graph import pair_votes
+
+
+def ours(name: str, votes: dict[str, np.ndarray]) -> tuple[np.ndarray, str]:
+    checked = pair_votes(
+        votes["items_V2"],
+        votes["outcome_V"],
+        annotator_V=votes["annotator_V"],
+        shown_first_V=votes["shown_first_V"],
+        counts=(int(votes["n_items"]), int(votes["n_annotators"])),
+    )
+    if name == "ours crowd-bt":
+        crowd = fit_crowd(checked)
+        return crowd.scores.value, f"converged={crowd.converged} in {crowd.iterations}"
+    model = PairModel(slope=False) if name == "ours bt" else PairModel(position="annotator")
+    fit = fit_pairs(checked, model)
+    return fit.scores.value, f"converged={fit.converged} in {fit.iterations}; {fit.intervals}"
+
+
+def main() -> None:
+    name, source, target = sys.argv[1:]
+    votes = dict(np.load(source))
+
+    before = Clock.now()
+    scores, note = ours(name, votes)
+    spent = Clock.now() - before
+    np.save(target, scores)
+    print(json.dumps({"cpu_seconds": round(spent.cpu, 2), "peak_rss_mib": round(peak_rss_mib()), "note": note}))
+
+
+if __name__ == "__main__":
+    main()
