@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from preferent.core.errors import ModelError
 from preferent.models.packing import Layout, Segment
 
 NAME = "preferent"
@@ -22,7 +23,7 @@ NAME = "preferent"
 UNSUPPORTED = ("s_aux", "sinks", "position_bias", "head_mask")
 
 
-class UnsupportedAttentionError(NotImplementedError):
+class UnsupportedAttentionError(ModelError):
     """The backbone asks for an attention that packed rows cannot give; the caller falls back to the plain path."""
 
 
