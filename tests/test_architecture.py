@@ -27,6 +27,7 @@ ALL = "all"
 DOORS: dict[str, set[str] | str] = {
     "core": set(),
     "data": {"core"},
+    "feedback": {"core", "data"},
     "annotators": {"core"},
     "lab": {"core", "annotators"},
     "models": {"core"},
