@@ -2,10 +2,10 @@
 
     python bench/ukp.py [--shared ../shared/data] [--folds 3] [--unit topic|debate] [--fold K] [--out bench-out]
 
-Every topic is held out once: the topics (or, harder, the debates: both stances together) are dealt into folds, a model is trained on the
-others and judged on the strict pairs of the left-out ones. Printed: accuracy on those pairs, and the rank correlation per topic with PageRank scores of the
-arguments (as the paper ranks them), beside "the longer side wins"; 95 % intervals over topics. The paper reports .76 (BiLSTM) and .78 (SVM)
-accuracy and .35 to .40 rank correlation.
+Every topic is held out once: the topics (or, harder, the debates: both stances together) are dealt into folds, a model is trained on
+the others and judged on the strict pairs of the left-out ones. Printed: accuracy on those pairs, and the rank correlation per topic
+with PageRank scores of the arguments (as the paper ranks them), beside "the longer side wins"; 95 % intervals over topics. The paper
+reports .76 (BiLSTM) and .78 (SVM) accuracy and .35 to .40 rank correlation.
 """
 
 from __future__ import annotations
