@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preferent.core.errors import ConfigError
+from preferent.core.settings import to_toml
 from preferent.training.config import (
     BradleyTerry,
     Constant,
@@ -26,7 +27,6 @@ from preferent.training.config import (
     resolved_learning_rate,
     resolved_micro_tokens,
     schedule_factor,
-    to_toml,
 )
 
 SURFACE = [
@@ -169,7 +169,7 @@ def test_early_stopping_of_a_file_can_be_cleared(toml):
 @pytest.mark.parametrize(
     ("text", "overrides", "message", "hint"),
     [
-        ("seed = 1\n", {}, "base is not set", "--base minilm"),
+        ("seed = 1\n", {}, "base is not set", "--base ...: the model to start from: 'minilm'"),
         ('base = "t"\n\n[batch]\npears = 3\n', {}, "run.toml:4: unknown setting 'batch.pears', allowed: batch.kind, ", "'batch.pairs'"),
         ('base = "t"\nbatch.pears = 3\n', {}, "run.toml:2: unknown setting 'batch.pears'", "'batch.pairs'"),
         ('base = "t"\nbatch = { pears = 3 }\n', {}, "run.toml:2: unknown setting 'batch.pears'", "'batch.pairs'"),

@@ -21,11 +21,12 @@ from peft import PeftModel
 
 from preferent.core.errors import DataError, ExistsError
 from preferent.core.records import Preference, Ranking
+from preferent.core.settings import to_toml
 from preferent.models.checkpoint import CARD
 from preferent.models.lora import add_lora
 from preferent.models.reward_model import RewardModel
 from preferent.training import state
-from preferent.training.config import Lora, TrainConfig, resolved_learning_rate, to_toml
+from preferent.training.config import Lora, TrainConfig, resolved_learning_rate
 from preferent.training.finish import TrainResult, finish
 from preferent.training.first_batch import PathCheck, choose_path
 from preferent.training.groups import group_records, split_groups
