@@ -167,13 +167,17 @@ class Rating(Record):
 
 
 class StepLabels(Record):
-    """A solution in steps; a label is the probability that the step is right, `None` where nobody labelled it."""
+    """A solution in steps; a label is the probability that the step is right, `None` where nobody labelled it.
+
+    `meta` is carried along: what a split by problem or an automatic labeller needs (a problem's name, its answer) stands there.
+    """
 
     prompt: Prompt
     steps: tuple[str, ...]
     labels: tuple[Probability | None, ...]
     source: str | None = None
     id: str | None = None
+    meta: dict[str, Any] = {}
 
     @model_validator(mode="after")
     def _same_length(self) -> StepLabels:

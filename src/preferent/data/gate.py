@@ -45,7 +45,7 @@ class Checked:
         averaged by weight (None when the rows contradict each other, since no side is then preferred by a margin); id, source and
         meta are those of the first row. Raises DataError when a file changed since it was checked.
         """
-        if _stamps(self.source) != self._stamps:
+        if file_stamps(self.source) != self._stamps:
             raise DataError(f"{', '.join(as_paths(self.source))}: changed since it was checked", hint="check it again")
         joined = self._joined() if self._groups.group_of else {}
         n = len(self._groups.first_N)
@@ -129,18 +129,19 @@ def check(
     """
     if count_tokens is not None and max_length is None:
         raise DataError("count_tokens was given without max_length", hint="give both, or neither")
-    stamps = _stamps(source)
+    stamps = file_stamps(source)
     pass_one = _FirstPass(count_tokens, max_length)
     for row in read_rows(source, format=format, split=split):
         pass_one.add(row)
     paths = as_paths(source)
     if not len(pass_one.rows):
         raise DataError(
-            f"{', '.join(paths)}: no row can be used, of {pass_one.read}{_first(pass_one.refusals)}", hint=_hint(pass_one.refusals)
+            f"{', '.join(paths)}: no row can be used, of {pass_one.read}{first_refusals(pass_one.refusals)}",
+            hint=what_to_do(pass_one.refusals),
         )
     if strict and pass_one.refusals:
         raise DataError(
-            f"{', '.join(paths)}: {len(pass_one.refusals)} of {pass_one.read} rows refused{_first(pass_one.refusals)}",
+            f"{', '.join(paths)}: {len(pass_one.refusals)} of {pass_one.read} rows refused{first_refusals(pass_one.refusals)}",
             hint="mend or remove these rows, or leave out --strict to train on the others",
         )
     groups = pass_one.rows.groups(pass_one.turned)
@@ -176,9 +177,9 @@ class _FirstPass:
         self.rows.add(record)
         self.turned.append(isinstance(record, Preference) and turned(record))
         self._formats[row.shape] += 1
-        _count(self._sources, record.source or _UNNAMED, 1)
+        count_name(self._sources, record.source or _UNNAMED, 1)
         for note, n in row.notes:
-            _count(self._notes, note, n)
+            count_name(self._notes, note, n)
         if row.inverted is not None:
             self._scored += 1
             self._inverted += row.inverted
@@ -220,21 +221,24 @@ class _FirstPass:
         )
 
 
-def _count(counter: Counter[str], name: str, n: int) -> None:
+def count_name(counter: Counter[str], name: str, n: int) -> None:
+    """Add to a named count; beyond a thousand names the rest is counted together."""
     counter[name if name in counter or len(counter) < _MOST_NAMES else _OTHER] += n
 
 
-def _stamps(source: Source) -> tuple[tuple[int, int] | None, ...]:
+def file_stamps(source: Source) -> tuple[tuple[int, int] | None, ...]:
     """Size and time of change of each file, None for what is no file."""
     stats = [Path(name).stat() if Path(name).is_file() else None for name in as_paths(source)]
     return tuple(None if stat is None else (stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
-def _first(refusals: list[Refusal]) -> str:
+def first_refusals(refusals: list[Refusal]) -> str:
+    """The first refused rows, one per line, for the end of a message."""
     lines = [f"\n  {refusal}" for refusal in refusals[:_FIRST_FEW]]
     more = len(refusals) - _FIRST_FEW
     return "".join([":" if lines else "", *lines, f"\n  and {more} more" if more > 0 else ""])
 
 
-def _hint(refusals: list[Refusal]) -> str:
+def what_to_do(refusals: list[Refusal]) -> str:
+    """A hint for a source of which nothing can be used."""
     return "see which shapes can be read: preferent check --help" if refusals else "the source holds no rows"

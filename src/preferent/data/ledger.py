@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -35,6 +36,11 @@ class Reason(StrEnum):
     BAD_VOTES = "bad_votes"
     BAD_SCORES = "bad_scores"
     TOO_FEW_RESPONSES = "too_few_responses"
+    NO_STEPS = "no_steps"
+    EMPTY_STEP = "empty_step"
+    LENGTHS_DIFFER = "lengths_differ"
+    BAD_LABEL = "bad_label"
+    NO_LABELS = "no_labels"
 
 
 SAYS: dict[Reason, str] = {
@@ -59,6 +65,11 @@ SAYS: dict[Reason, str] = {
     Reason.BAD_VOTES: "votes that are not probabilities",
     Reason.BAD_SCORES: "scores or ranks that are not numbers",
     Reason.TOO_FEW_RESPONSES: "fewer than two responses to compare",
+    Reason.NO_STEPS: "a solution without steps",
+    Reason.EMPTY_STEP: "an empty step that a label speaks about",
+    Reason.LENGTHS_DIFFER: "steps and labels of different number",
+    Reason.BAD_LABEL: "a label that is no probability, or a place that is no step",
+    Reason.NO_LABELS: "no step is labelled",
 }
 
 
@@ -123,10 +134,7 @@ class Ledger:
     @property
     def refused_by_reason(self) -> dict[str, int]:
         """How many rows were refused for each reason, most frequent first."""
-        counts: dict[str, int] = {}
-        for refusal in self.refusals:
-            counts[refusal.reason.value] = counts.get(refusal.reason.value, 0) + 1
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        return by_reason(self.refusals)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with every refused row."""
@@ -134,22 +142,12 @@ class Ledger:
         fields = {name: getattr(self, name) for name in self.__slots__ if name not in {"rows", "refusals", "longer_preferred"}}
         row |= {name: list(value) if isinstance(value, tuple) else value for name, value in fields.items()}
         row["longer_preferred"] = self.longer_preferred.to_dict()
-        row["refused_by_reason"] = self.refused_by_reason
-        row["refusals"] = [asdict(refusal) | {"reason": refusal.reason.value} for refusal in self.refusals]
-        return row
+        return row | refusals_dict(self.refusals)
 
     def render(self) -> str:
         """Plain text for a terminal: the counts, then the first refused rows."""
-        lines = ["data gate: " + (", ".join(self.paths) or "rows"), *_table(self._counts())]
-        if self.refusals:
-            lines += ["refused, by reason:", *_table([(f"  {name}", n, SAYS[Reason(name)]) for name, n in self.refused_by_reason.items()])]
-        for title, counts in (("rows by shape", self.formats), ("rows by source", self.sources), ("notes", self.notes)):
-            lines += _listed(title, counts)
-        if self.refusals:
-            lines += ["refused rows:", *(f"  {refusal}" for refusal in self.refusals[:SHOWN])]
-        if self.refused > SHOWN:
-            lines.append(f"  and {self.refused - SHOWN} more: see the JSON")
-        return "\n".join(lines)
+        named = {"rows by shape": self.formats, "rows by source": self.sources, "notes": self.notes}
+        return render_ledger(self.paths, self._counts(), self.refusals, named)
 
     def _counts(self) -> list[tuple[str, int | str, str]]:
         rows: list[tuple[str, int | str, str]] = [
@@ -168,6 +166,36 @@ class Ledger:
             rows.append(("  response cut", self.response_truncated or 0, "the response alone is too long"))
         rows.append(("longer side preferred", str(self.longer_preferred), self.longer_preferred.method))
         return rows
+
+
+def by_reason(refusals: Sequence[Refusal]) -> dict[str, int]:
+    """How many rows were refused for each reason, most frequent first."""
+    counts: dict[str, int] = {}
+    for refusal in refusals:
+        counts[refusal.reason.value] = counts.get(refusal.reason.value, 0) + 1
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def refusals_dict(refusals: Sequence[Refusal]) -> dict[str, Any]:
+    """The refused rows of a ledger, JSON-ready: counted by reason, then every one."""
+    rows = [asdict(refusal) | {"reason": refusal.reason.value} for refusal in refusals]
+    return {"refused_by_reason": by_reason(refusals), "refusals": rows}
+
+
+def render_ledger(
+    paths: Sequence[str], counts: list[tuple[str, int | str, str]], refusals: Sequence[Refusal], named: dict[str, dict[str, int]]
+) -> str:
+    """A ledger as plain text: `counts` as (name, count, remark), refusals by reason, what is counted by name, the first refused rows."""
+    lines = ["data gate: " + (", ".join(paths) or "rows"), *_table(counts)]
+    if refusals:
+        lines += ["refused, by reason:", *_table([(f"  {name}", n, SAYS[Reason(name)]) for name, n in by_reason(refusals).items()])]
+    for title, numbers in named.items():
+        lines += _listed(title, numbers)
+    if refusals:
+        lines += ["refused rows:", *(f"  {refusal}" for refusal in refusals[:SHOWN])]
+    if len(refusals) > SHOWN:
+        lines.append(f"  and {len(refusals) - SHOWN} more: see the JSON")
+    return "\n".join(lines)
 
 
 def _table(rows: list[tuple[str, int | str, str]]) -> list[str]:

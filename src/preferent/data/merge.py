@@ -23,15 +23,16 @@ EXTRAS = 1
 _MOST_PAIRS = 2**31 - 1
 
 
-def _digest(text: str) -> int:
+def digest(text: str) -> int:
+    """64 bits of a text."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def prompt_key(prompt: Prompt) -> int:
     """64 bits of a prompt."""
     if len(prompt) == 1:
-        return _digest(f"{prompt[0].role}\x00{prompt[0].content}")
-    return _digest("\x01".join([f"{message.role}\x00{len(message.content)}\x00{message.content}" for message in prompt]))
+        return digest(f"{prompt[0].role}\x00{prompt[0].content}")
+    return digest("\x01".join([f"{message.role}\x00{len(message.content)}\x00{message.content}" for message in prompt]))
 
 
 def turned(record: Preference) -> bool:
@@ -42,12 +43,12 @@ def turned(record: Preference) -> bool:
 def _pair_key(record: Preference) -> int:
     a, b = record.response_a, record.response_b
     first, second = (b, a) if b < a else (a, b)
-    return _digest(f"{record.objective or ''}\x00{len(first)}\x00{first}{second}")
+    return digest(f"{record.objective or ''}\x00{len(first)}\x00{first}{second}")
 
 
 def _ranking_key(record: Ranking) -> int:
     order = sorted(zip(record.ranks, record.responses, strict=True))
-    return _digest("r" + "\x01".join([f"{rank}\x00{len(text)}\x00{text}" for rank, text in order]))
+    return digest("r" + "\x01".join([f"{rank}\x00{len(text)}\x00{text}" for rank, text in order]))
 
 
 class _Lengths(NamedTuple):
@@ -129,7 +130,7 @@ class Rows:
         """Find the records that belong together. turned_at: per record, 1 where the common orientation exchanges its sides."""
         p_N, weight_N = np.frombuffer(self._p, np.float64), np.frombuffer(self._weight, np.float64)
         flags_N = np.frombuffer(self._extras, np.uint8)
-        order, starts = _sorted_groups(np.frombuffer(self._prompt, np.uint64), np.frombuffer(self._answers, np.uint64))
+        order, starts = sorted_groups(np.frombuffer(self._prompt, np.uint64), np.frombuffer(self._answers, np.uint64))
         first_N = np.zeros(len(p_N), dtype=np.bool_)
         first_N[order[starts]] = True
         p_merged_N = p_N.copy()
@@ -176,7 +177,7 @@ class Rows:
         return clustered_share(longer_N[used_N], pairs_N[used_N], np.frombuffer(self._prompt, np.uint64)[used_N])
 
 
-def _sorted_groups(a_N: NDArray[np.uint64], b_N: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def sorted_groups(a_N: NDArray[np.uint64], b_N: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices with equal keys side by side, each group in the order of the source, and where groups start."""
     order = np.lexsort((b_N, a_N))
     changes = np.ones(len(order), dtype=np.bool_)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
@@ -28,6 +28,7 @@ class Located:
 
 
 Row: TypeAlias = Located | Refusal
+T = TypeVar("T")
 
 
 def read_rows(source: Source, *, format: Format = "auto", split: str = "train") -> Iterator[Row]:
@@ -42,18 +43,26 @@ def read_rows(source: Source, *, format: Format = "auto", split: str = "train") 
 
 
 def _read(raw: RawRow, format: Format) -> Row:
-    try:
-        parsed, shape = parse(raw.value, format)
-    except Refused as refused:
-        return Refusal(raw.where, refused.reason, refused.detail)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        return Refusal(raw.where, Reason.WRONG_TYPE, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
-    except RecursionError:
-        return Refusal(raw.where, Reason.WRONG_TYPE, "nested too deeply")
+    read = attempt(raw.where, lambda: parse(raw.value, format))
+    if isinstance(read, Refusal):
+        return read
+    parsed, shape = read
     wrong = wrong_with(parsed.record)
     if wrong is not None:
         return Refusal(raw.where, *wrong)
     note = note_on(parsed.record)
     notes = parsed.notes if note is None else (*parsed.notes, (note, 1))
     return Located(raw.where, parsed.record, shape, notes, parsed.inverted)
+
+
+def attempt(where: str, parse: Callable[[], T]) -> T | Refusal:
+    """What `parse` returns, or why the row that stands at `where` is refused."""
+    try:
+        return parse()
+    except Refused as refused:
+        return Refusal(where, refused.reason, refused.detail)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        return Refusal(where, Reason.WRONG_TYPE, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+    except RecursionError:
+        return Refusal(where, Reason.WRONG_TYPE, "nested too deeply")
