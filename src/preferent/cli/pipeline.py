@@ -16,6 +16,7 @@ from preferent.cli.output import Progress, talk
 from preferent.cli.scorers import WithProgress
 from preferent.core.errors import ExistsError
 from preferent.core.records import Preference, Ranking
+from preferent.data.sketch import write_sketch
 from preferent.training.config import TrainConfig
 from preferent.training.metrics_log import NAME as METRICS
 from preferent.training.observer import Observer
@@ -95,7 +96,7 @@ def train_and_evaluate(
     ledger: Mapping[str, Any],
     resume: bool = False,
 ) -> Done:
-    """Train, then evaluate the checkpoint on `held_out`; writes ledger.json and evaluation.json beside the checkpoint."""
+    """Train, then evaluate the checkpoint on `held_out`; writes ledger.json, evaluation.json and the sketch of the training prompts beside it."""
     from preferent.models.reward_model import RewardModel
     from preferent.training.run import train
 
@@ -110,6 +111,7 @@ def train_and_evaluate(
     _write_json(output / "ledger.json", ledger)
     if result.stopped == "signal":
         return Done(result)
+    write_sketch(output, records)
     model = RewardModel.load(output, trust_remote_code=config.trust_remote_code)
     if not held_out:
         return Done(result, model)

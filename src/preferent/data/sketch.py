@@ -45,7 +45,7 @@ def read_sketch(path: str | Path) -> Sketch:
             hint="checkpoints that `preferent train` wrote have one; others cannot be checked for contamination",
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             if int(file["format"]) != FORMAT:
                 raise DataError(f"{path}: a sketch of format {int(file['format'])!r}; this preferent reads format {FORMAT}")
             whole_share, window_share = (float(share) for share in file["shares"])
