@@ -96,7 +96,7 @@ def train_and_evaluate(
     ledger: Mapping[str, Any],
     resume: bool = False,
 ) -> Done:
-    """Train, then evaluate the checkpoint on `held_out`; writes ledger.json, evaluation.json and the sketch of the training prompts beside it."""
+    """Train, then evaluate the checkpoint on `held_out`; beside it: ledger.json, evaluation.json and a sketch of the training prompts."""
     from preferent.models.reward_model import RewardModel
     from preferent.training.run import train
 
