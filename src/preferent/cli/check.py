@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import click
 
-from preferent.cli.inputs import data_options, over_long_counter
+from preferent.cli.inputs import over_long_counter
 from preferent.cli.output import emit, emit_json, json_option
-from preferent.data.formats.detect import Format
+from preferent.data.formats.detect import SHAPES
+from preferent.data.formats.steps_detect import STEP_SHAPES
+
+if TYPE_CHECKING:
+    from preferent.data.gate import Checked
+    from preferent.data.steps_gate import CheckedSteps
 
 
 @click.command()
 @click.argument("source")
 @click.option("--split", default="train", show_default=True, help="Of a data set: which split to read.")
-@data_options
+@click.option(
+    "--format",
+    "data_format",
+    type=click.Choice(["auto", *SHAPES, *STEP_SHAPES]),
+    default="auto",
+    show_default=True,
+    help="The shape of the rows; auto looks at the keys of every row.",
+)
+@click.option("--strict", is_flag=True, help="Any refused row is an error.")
 @click.option("--base", help="Count rows that are too long for this base's tokenizer (a checkpoint, folder, hub id or 'minilm').")
 @click.option("--max-length", type=click.IntRange(8), help="The limit in tokens for --base; default: the base's own.")
 @json_option
-def command(source: str, split: str, data_format: Format, strict: bool, base: str | None, max_length: int | None, as_json: bool) -> None:
+def command(source: str, split: str, data_format: str, strict: bool, base: str | None, max_length: int | None, as_json: bool) -> None:
     """Pass SOURCE through the data gate and print its ledger.
 
     SOURCE is a JSONL file (plain, .gz, .zst), a Parquet file, a local data-set folder, or a hub data-set id. Every row that is
-    refused is listed with its place and the reason; nothing is changed.
+    refused is listed with its place and the reason; nothing is changed. Pairs, rankings, and solutions whose steps are labelled are
+    told apart by the keys of the first rows.
     """
+    from preferent.data.formats.steps_detect import is_step_format
     from preferent.data.gate import check
+    from preferent.data.steps_gate import check_steps
+    from preferent.data.steps_read import holds_steps
 
     counter, limit = over_long_counter(base, max_length)
-    checked = check(source, format=data_format, strict=strict, split=split, count_tokens=counter, max_length=limit)
+    steps = is_step_format(data_format) or (data_format == "auto" and holds_steps(source, split=split))
+    gate: Callable[..., CheckedSteps | Checked] = check_steps if steps else check
+    checked = gate(source, format=data_format, strict=strict, split=split, count_tokens=counter, max_length=limit)
     if as_json:
         emit_json(checked.ledger.to_dict())
     else:

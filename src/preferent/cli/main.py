@@ -24,7 +24,8 @@ from preferent.core.extras import missing_extra
 COMMANDS = {
     "agree": "How far annotators agree, and the ceiling that sets for any model.",
     "aggregate": "Turn judgments into soft preferences, and say which annotators to believe.",
-    "check": "Pass a file of preferences through the data gate and print its ledger.",
+    "next": "Choose what to ask next, of whom, and say how many votes a pair still needs.",
+    "check": "Pass a file of preferences or step labels through the data gate and print its ledger.",
     "train": "Train a reward model on preferences.",
     "evaluate": "Accuracy, calibration and baselines of a reward model, with intervals.",
     "score": "Give every prompt and response of a file its reward.",
