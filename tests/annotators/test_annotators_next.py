@@ -7,14 +7,13 @@ from preferent.annotators.graph import pair_votes
 from preferent.annotators.next_order import order_batch
 from preferent.annotators.next_pair import (
     Knowledge,
-    assign,
     ensemble_disagreement,
     information_gain,
     knowledge,
     next_batch,
     values,
-    votes_needed,
 )
+from preferent.annotators.next_votes import assign, votes_needed
 from preferent.core.errors import ConfigError, DataError
 
 ITEMS, BATCH = 100, 20

@@ -20,11 +20,12 @@ from preferent.annotators.graph import Ints
 from preferent.core.records import Floats
 
 
-def order_batch(ends_Q2: Ints, mean_Q: Floats, covariance_JJ: Floats, n: int) -> tuple[Ints, Floats]:
+def order_batch(ends_Q2: Ints, mean_Q: Floats, covariance_JJ: Floats, n: int, *, alike_Q: Ints | None = None) -> tuple[Ints, Floats]:
     """The n most valuable of the candidates (n <= Q) in the order of choice, and what each candidate is worth before any is chosen, shape
     (Q,), in squared logits. Of equals the first is taken.
 
-    ends_Q2: the two ends of each candidate as rows of the covariance. O(J^3) once, then O(J^2 + Q) for each choice.
+    ends_Q2: the two ends of each candidate as rows of the covariance. alike_Q: candidates of one code ask the same question, of which
+    one at most is taken (n codes at least); all differ if left out. O(J^3) once, then O(J^2 + Q) for each choice.
     """
     i_Q, j_Q = ends_Q2[:, 0], ends_Q2[:, 1]
     covariance = covariance_JJ.copy()
@@ -35,12 +36,14 @@ def order_batch(ends_Q2: Ints, mean_Q: Floats, covariance_JJ: Floats, n: int) ->
     laplacian += laplacian.T
     np.fill_diagonal(laplacian, -laplacian.sum(axis=1))
     reach = covariance @ laplacian @ covariance
-    chosen = np.zeros(n, dtype=np.int64)
+    alike_Q = np.arange(len(mean_Q)) if alike_Q is None else alike_Q
+    chosen, taken_Q = np.zeros(n, dtype=np.int64), np.zeros(len(mean_Q), dtype=bool)
     share_Q = _share(mean_Q, spread_Q)
     first_Q = value_Q = share_Q * _between(reach, i_Q, j_Q)
     for step in range(n):
-        value_Q = np.where(np.isin(np.arange(len(mean_Q)), chosen[:step]), -np.inf, value_Q)
+        value_Q = np.where(taken_Q, -np.inf, value_Q)
         chosen[step] = q = int(np.argmax(value_Q))
+        taken_Q |= alike_Q == alike_Q[q]
         shift = covariance[:, i_Q[q]] - covariance[:, j_Q[q]]
         carried = laplacian @ shift
         pull, share = covariance @ carried, share_Q[q]

@@ -16,13 +16,12 @@ Legend: Q candidate pairs, B batch, I items, A annotators, M members of an ensem
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import entr, expit, ndtri
+from scipy.special import entr, expit
 
 from preferent.annotators.bradley_terry import PairFit
 from preferent.annotators.graph import Ints
@@ -31,7 +30,7 @@ from preferent.annotators.posterior import dense_covariance, spread
 from preferent.core.errors import ConfigError, DataError
 from preferent.core.records import Floats
 
-Strategy = Literal["order", "information", "closest", "ensemble", "coverage", "random"]
+Strategy = Literal["order", "information", "closest", "ensemble", "uncertainty", "coverage", "random"]
 Shape = Literal["matching", "forest", "free"]
 DENSE = 2000
 _NODES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(21)
@@ -41,8 +40,9 @@ _WEIGHTS = _WEIGHTS / _WEIGHTS.sum()
 @dataclass(frozen=True, eq=False, slots=True)
 class Knowledge:
     """What is known of candidate pairs: mean_Q and sd_Q of the gap (logits), votes_Q given so far. ensemble_MQ: gaps by the members of
-    an ensemble of reward models, for the strategy "ensemble". covariance_JJ and ends_Q2: posterior covariance of the items that occur and
-    the rows of each candidate's ends in it, for the strategy "order"; None beyond DENSE items."""
+    an ensemble of reward models, for the strategy "ensemble". uncertainty_Q: what a reward model does not know, for "uncertainty" (see
+    `reward_uncertainty`). alike_Q: a code per candidate, equal for candidates that ask the same question. covariance_JJ and ends_Q2:
+    posterior covariance of the items that occur and the rows of each candidate's ends in it, for "order"; None beyond DENSE items."""
 
     pairs_Q2: Ints
     mean_Q: Floats
@@ -51,6 +51,8 @@ class Knowledge:
     ensemble_MQ: Floats | None = None
     covariance_JJ: Floats | None = None
     ends_Q2: Ints | None = None
+    uncertainty_Q: Floats | None = None
+    alike_Q: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.pairs_Q2)
@@ -113,8 +115,28 @@ def information_gain(mean_Q: ArrayLike, sd_Q: ArrayLike) -> Floats:
 
 def ensemble_disagreement(gap_MQ: ArrayLike) -> Floats:
     """The same with the members of an ensemble of reward models in place of the posterior, in nats; 0 where all agree."""
-    p_MQ = expit(np.asarray(gap_MQ, dtype=np.float64))
-    return np.maximum(_entropy(p_MQ.mean(axis=0)) - _entropy(p_MQ).mean(axis=0), 0.0)
+    return reward_uncertainty(gap_MQ)
+
+
+def reward_uncertainty(gap_MQ: ArrayLike, sd_MQ: ArrayLike | None = None) -> Floats:
+    """What reward models do not know of a vote, in nats, shape (Q,): mutual information between the vote and the model.
+
+    gap_MQ: reward differences in logits by M members; sd_MQ: the standard deviation that each member states of its gap. With one
+    member that states none there is nothing to be unsure of, and all are 0: `vote_entropy` is then the nearest thing.
+    """
+    gap = np.atleast_2d(np.asarray(gap_MQ, dtype=np.float64))
+    if sd_MQ is None:
+        p_MNQ, weights_N = expit(gap)[:, None, :], np.ones(1)
+    else:
+        sd = np.atleast_2d(np.asarray(sd_MQ, dtype=np.float64))
+        p_MNQ, weights_N = expit(gap[:, None, :] + sd[:, None, :] * _NODES[:, None]), _WEIGHTS
+    mean_Q = np.einsum("mnq,n->q", p_MNQ, weights_N) / len(gap)
+    return np.maximum(_entropy(mean_Q) - np.einsum("mnq,n->q", _entropy(p_MNQ), weights_N) / len(gap), 0.0)
+
+
+def vote_entropy(gap_Q: ArrayLike) -> Floats:
+    """Entropy of a vote at these gaps (logits), in nats: largest where a model's scores are closest, be it sure of that or not."""
+    return _entropy(expit(np.asarray(gap_Q, dtype=np.float64)))
 
 
 def _entropy(p: Floats) -> Floats:
@@ -131,6 +153,10 @@ def values(known: Knowledge, strategy: Strategy) -> Floats:
         if known.ensemble_MQ is None:
             raise ConfigError("strategy 'ensemble' needs the gaps of an ensemble (ensemble_MQ)", hint="use 'information' without one")
         return ensemble_disagreement(known.ensemble_MQ)
+    if strategy == "uncertainty":
+        if known.uncertainty_Q is None:
+            raise ConfigError("strategy 'uncertainty' needs the scores of a reward model (uncertainty_Q)", hint="'information' needs none")
+        return known.uncertainty_Q
     if strategy == "coverage":
         return -known.votes_Q.astype(np.float64)
     if strategy == "random":
@@ -160,31 +186,37 @@ def next_batch(
 
     strategy: "order" where the covariance is at hand, else "information", if left out. random_share: of the slots, dealt at random over
     all other candidates (0 turns it off). shape: how the rest is spread over the items ("order" spreads itself). Ties in value are broken
-    at random. Fewer than n candidates are all taken. Raises ConfigError for settings out of range.
+    at random. Of candidates that are alike (`known.alike_Q`) one at most is in a batch. Fewer than n questions are all taken. Raises
+    ConfigError for settings out of range.
     """
     strategy = strategy or ("information" if known.covariance_JJ is None else "order")
     if n < 1 or not 0.0 <= random_share <= 1.0 or shape not in get_args(Shape):
         raise ConfigError(f"next_batch: n={n!r} (at least 1), random_share={random_share!r} (0 to 1), shape={shape!r} {get_args(Shape)}")
-    n = min(n, len(known))
+    alike_Q = np.arange(len(known)) if known.alike_Q is None else np.unique(known.alike_Q, return_inverse=True)[1]
+    n = min(n, len(np.unique(alike_Q)))
     n_picked = 0 if strategy == "random" else n - round(random_share * n)
     shuffled_Q = rng.permutation(len(known))
     if strategy == "order":
         covariance_JJ, ends_Q2 = _dense(known)
-        taken, worth = order_batch(ends_Q2[shuffled_Q], known.mean_Q[shuffled_Q], covariance_JJ, n_picked)
+        taken, worth = order_batch(ends_Q2[shuffled_Q], known.mean_Q[shuffled_Q], covariance_JJ, n_picked, alike_Q=alike_Q[shuffled_Q])
         picked, value_Q = shuffled_Q[taken], worth[np.argsort(shuffled_Q)]
     else:
         value_Q = values(known, strategy)
         order_Q = shuffled_Q[np.argsort(-value_Q[shuffled_Q], kind="stable")]
-        picked = order_Q[:n_picked] if shape == "free" else _spread_out(order_Q, known.pairs_Q2, n_picked, shape)
-    rest = np.setdiff1d(np.arange(len(known)), picked)
-    chosen_B = np.concatenate([picked, rng.choice(rest, n - n_picked, replace=False)]).astype(np.int64)
+        picked = _spread_out(order_Q, known.pairs_Q2, alike_Q, n_picked, shape)
+    fresh_Q = ~np.isin(alike_Q, alike_Q[picked])
+    rest = rng.permutation(np.flatnonzero(fresh_Q))
+    _, first = np.unique(alike_Q[rest], return_index=True)  # of the same question one form, dealt at random
+    dealt = rest[np.sort(first)][: n - n_picked]
+    chosen_B = np.concatenate([picked, dealt]).astype(np.int64)
     return Batch(strategy, chosen_B, value_Q[chosen_B], np.arange(n) >= n_picked)
 
 
-def _spread_out(order_Q: Ints, pairs_Q2: Ints, n: int, shape: Shape) -> Ints:
-    """The first n candidates in order that join what the round has not joined: for a matching two items that it has not used, for a
-    forest two trees. When nothing more fits, a new round begins on what is left."""
+def _spread_out(order_Q: Ints, pairs_Q2: Ints, alike_Q: Ints, n: int, shape: Shape) -> Ints:
+    """The first n candidates in order that ask something new and join what the round has not joined: for a matching two items that it has
+    not used, for a forest two trees. When nothing more fits, a new round begins on what is left."""
     chosen: list[int] = []
+    asked: set[int] = set()
     left = order_Q.tolist()
     while len(chosen) < n and left:
         parent: dict[int, int] = {}
@@ -192,13 +224,20 @@ def _spread_out(order_Q: Ints, pairs_Q2: Ints, n: int, shape: Shape) -> Ints:
         passed = []
         for q in left:
             one, two = (int(item) for item in pairs_Q2[q])
-            fits = one not in used and two not in used if shape == "matching" else _root(parent, one) != _root(parent, two)
-            if not fits or len(chosen) == n:
+            if int(alike_Q[q]) in asked:
+                continue
+            fits = shape == "free" or (
+                one not in used and two not in used if shape == "matching" else _root(parent, one) != _root(parent, two)
+            )
+            if not fits:
                 passed.append(q)
                 continue
             used |= {one, two}
             parent[_root(parent, one)] = _root(parent, two)
+            asked.add(int(alike_Q[q]))
             chosen.append(q)
+            if len(chosen) == n:
+                break
         left = passed
     return np.array(chosen, dtype=np.int64)
 
@@ -208,58 +247,3 @@ def _root(parent: dict[int, int], item: int) -> int:
         parent[item] = parent[parent[item]]
         item = parent[item]
     return item
-
-
-def votes_needed(mean_Q: ArrayLike, sd_Q: ArrayLike, *, width: float = 0.2, confidence: float = 0.95, decide: bool = False) -> Ints:
-    """Votes (of slope 1) that a pair still needs, shape (Q,): 0 says stop.
-
-    Until the interval of p_a at `confidence` is at most `width` wide; or, with `decide`, until it leaves 1/2 on one side, if that comes
-    first. A vote adds p (1 - p) to the precision of the gap, votes on other pairs come on top and are not counted.
-    """
-    if not (0.0 < width < 1.0 and 0.0 < confidence < 1.0):
-        raise ConfigError(f"votes_needed: width={width!r}, confidence={confidence!r}, allowed are numbers in (0, 1)")
-    mean, sd = np.asarray(mean_Q, dtype=np.float64), np.asarray(sd_Q, dtype=np.float64)
-    z, p = float(ndtri(0.5 + confidence / 2)), expit(mean)
-    target = _sd_for_width(mean, width, z)
-    if decide:
-        target = np.maximum(target, np.abs(mean) / z)
-    target = np.maximum(target, 1e-6)
-    missing = np.maximum(target**-2 - sd**-2, 0.0) / (p * (1.0 - p))
-    return np.ceil(np.minimum(missing, 1e9) - 1e-9).astype(np.int64)
-
-
-def _sd_for_width(mean_Q: Floats, width: float, z: float) -> Floats:
-    """The sd of the gap at which sigma(mean + z sd) - sigma(mean - z sd) equals `width`, by bisection."""
-    low, high = np.zeros_like(mean_Q), np.full_like(mean_Q, 50.0)
-    for _ in range(60):
-        middle = 0.5 * (low + high)
-        wide = expit(mean_Q + z * middle) - expit(mean_Q - z * middle) > width
-        low, high = np.where(wide, low, middle), np.where(wide, middle, high)
-    return low
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """Who is asked what: (candidate, annotator) in asking order, and the candidates nobody could take."""
-
-    asked: tuple[tuple[int, int], ...]
-    left_over: tuple[int, ...]
-
-
-def assign(chosen_B: Sequence[int] | Ints, budget_A: ArrayLike, *, seen: set[tuple[int, int]] | None = None, each: int = 1) -> Assignment:
-    """Deal candidates to annotators: `each` different annotators per candidate, none over budget, none asked again what they have `seen`
-    ((candidate, annotator) pairs). Whoever has most budget left comes first, by number among equals."""
-    budget = np.asarray(budget_A, dtype=np.int64).copy()
-    if each < 1 or (budget < 0).any():
-        raise ConfigError(f"assign: each={each!r} (at least 1), budgets {budget.tolist()!r} (at least 0)")
-    seen = set(seen or ())
-    asked, left_over = [], []
-    for candidate in map(int, chosen_B):
-        free = [a for a in np.argsort(-budget, kind="stable").tolist() if budget[a] > 0 and (candidate, a) not in seen][:each]
-        for a in free:
-            budget[a] -= 1
-            seen.add((candidate, a))
-            asked.append((candidate, a))
-        if len(free) < each:
-            left_over.append(candidate)
-    return Assignment(tuple(asked), tuple(left_over))
