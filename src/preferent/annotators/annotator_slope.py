@@ -26,9 +26,9 @@ from preferent.annotators.graph import PairTable, sums
 from preferent.core.errors import ConfigError
 from preferent.core.records import Floats
 
-Level = Literal["none", "shared", "annotator"]
+Level = Literal["none", "shared", "annotator", "deviation"]
 MEAN_SD = 2.0  # prior sd of the mean position, length and tie coefficients, in logits
-LEVELS = ("none", "shared", "annotator")
+LEVELS = ("none", "shared", "annotator", "deviation")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,8 @@ class PairModel:
     """Which coefficients there are and who shares them; `spreads` is the prior, or its start when `learn_spreads`.
 
     slope: one per annotator (False: everybody 1, plain Bradley-Terry). ties: "half" counts a tie as half a win for each, "davidson"
-    gives it a probability. position and length need the display order and the lengths with the votes.
+    gives it a probability. position and length need the display order and the lengths with the votes. "annotator" is a common mean plus
+    a deviation for everybody; "deviation" has no mean, so that what the crowd has in common (a taste for length) stays in the scores.
     """
 
     slope: bool = True
@@ -75,12 +76,17 @@ class PairModel:
     @property
     def shared(self) -> tuple[str, ...]:
         """Coefficients with a mean to be estimated."""
-        return tuple(name for name in self._levels() if name != "slope")
+        return tuple(name for name, level in self._levels().items() if name != "slope" and level != "deviation")
 
     @property
     def varied(self) -> tuple[str, ...]:
         """Coefficients that differ by annotator."""
-        return tuple(name for name, level in self._levels().items() if level == "annotator")
+        return tuple(name for name, level in self._levels().items() if level in ("annotator", "deviation"))
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Every coefficient besides the scores, once."""
+        return tuple(self._levels())
 
     def pooled(self) -> PairModel:
         """The same model with all annotators alike."""
@@ -149,7 +155,7 @@ def logits(at: Coefficients, votes: PairTable) -> tuple[Floats, Floats]:
     slope = at.per_vote("slope", votes)
     d_V = gap_V.copy() if isinstance(slope, float) else gap_V * slope
     for name in ("position", "length"):
-        if name in at.means:
+        if name in at.means or name in at.deviations:
             d_V += at.per_vote(name, votes) * covariate(name, votes)
     return d_V, gap_V
 
@@ -171,14 +177,10 @@ def objective(flat_X: Floats, votes: PairTable, model: PairModel, blur_A: Floats
     uncertain scores shrink while few slopes explode.
     """
     at = unflatten(flat_X, votes, model)
-    d_V, gap_V = logits(at, votes)
-    nll, by_d_V, by_tie_V = _vote_loss(d_V, at, votes, model)
-    slope = at.per_vote("slope", votes)
-    by_gap_V = by_d_V if isinstance(slope, float) else by_d_V * slope
-    parts: dict[str, Floats] = {}
-    for name in dict.fromkeys((*model.shared, *model.varied)):
-        by_V = by_tie_V if name == "tie" else by_d_V * (gap_V if name == "slope" else covariate(name, votes))
-        parts[name] = _by_annotator(by_V, votes) if name in model.varied else np.array([by_V.sum()])
+    found = [_slopes(at, part, model) for part in votes.parts or (votes,)]
+    nll = float(sum(one[0] for one in found))
+    by_gap_P = np.concatenate([one[1] for one in found])
+    parts: dict[str, Floats] = {name: np.sum([one[2][name] for one in found], axis=0) for name in model.named}
     if blur_A is not None:
         slope_A = np.asarray(at.of("slope"))
         nll += 0.5 * float(blur_A @ slope_A**2)
@@ -187,13 +189,26 @@ def objective(flat_X: Floats, votes: PairTable, model: PairModel, blur_A: Floats
         parts["slope"] = _centred(parts["slope"], votes)
     gradient_X = np.concatenate(
         [
-            votes.difference_I(votes.total_P(by_gap_V)),
+            votes.difference_I(by_gap_P),
             np.array([parts[name].sum() for name in model.shared]),
             *(parts[name] for name in model.varied),
         ]
     )
     weighted_X = prior_precision(votes, model) * flat_X
     return nll + 0.5 * float(weighted_X @ flat_X), gradient_X + weighted_X
+
+
+def _slopes(at: Coefficients, votes: PairTable, model: PairModel) -> tuple[float, Floats, dict[str, Floats]]:
+    """Loss of these votes, its derivative by the gap of each pair, and by each coefficient (of each annotator)."""
+    d_V, gap_V = logits(at, votes)
+    nll, by_d_V, by_tie_V = _vote_loss(d_V, at, votes, model)
+    slope = at.per_vote("slope", votes)
+    by_gap_V = by_d_V if isinstance(slope, float) else by_d_V * slope
+    parts: dict[str, Floats] = {}
+    for name in model.named:
+        by_V = by_tie_V if name == "tie" else by_d_V * (gap_V if name == "slope" else covariate(name, votes))
+        parts[name] = _by_annotator(by_V, votes) if name in model.varied else np.array([by_V.sum()])
+    return nll, votes.total_P(by_gap_V), parts
 
 
 def log_likelihood(at: Coefficients, votes: PairTable, model: PairModel) -> float:
@@ -210,14 +225,17 @@ def _vote_loss(d_V: Floats, at: Coefficients, votes: PairTable, model: PairModel
     if model.ties == "half":
         # log(1 + e^d) - win d, with the exponential of a negative number only.
         small_V = np.exp(-np.abs(d_V))
-        nll = float(np.log1p(small_V).sum() + np.maximum(d_V, 0.0).sum() - votes.win_V @ d_V)
+        if votes.weight_V is None:
+            nll = float(np.log1p(small_V).sum() + np.maximum(d_V, 0.0).sum() - votes.win_V @ d_V)
+        else:
+            nll = float(votes.weight_V @ (np.log1p(small_V) + np.maximum(d_V, 0.0) - votes.win_V * d_V))
         small_V /= 1.0 + small_V
-        return nll, np.where(d_V >= 0, 1.0 - small_V, small_V) - votes.win_V, np.zeros(0)
+        return nll, votes.weighted(np.where(d_V >= 0, 1.0 - small_V, small_V) - votes.win_V), np.zeros(0)
     tie_V = np.broadcast_to(at.per_vote("tie", votes), d_V.shape)
     p_V, tied_V, log_total_V = davidson(d_V, tie_V)
     was_tied_V = votes.win_V == 0.5
-    nll = float(log_total_V.sum() - (votes.win_V - 0.5) @ d_V - tie_V[was_tied_V].sum())
-    return nll, p_V + 0.5 * tied_V - votes.win_V, tied_V - was_tied_V
+    nll = float(votes.weighted(log_total_V - (votes.win_V - 0.5) * d_V - tie_V * was_tied_V).sum())
+    return nll, votes.weighted(p_V + 0.5 * tied_V - votes.win_V), votes.weighted(tied_V - was_tied_V)
 
 
 def davidson(d_V: Floats, tie_V: Floats) -> tuple[Floats, Floats, Floats]:
@@ -243,10 +261,11 @@ def information(at: Coefficients, votes: PairTable, model: PairModel) -> Informa
     d_V, _ = logits(at, votes)
     if model.ties == "half":
         p_V = expit(d_V)
-        return Information(p_V * (1.0 - p_V), None, None)
+        return Information(votes.weighted(p_V * (1.0 - p_V)), None, None)
     p_V, tied_V, _ = davidson(d_V, np.broadcast_to(at.per_vote("tie", votes), d_V.shape))
     lead_V = 2.0 * p_V + tied_V - 1.0  # P(lo) - P(hi)
-    return Information(0.25 * (1.0 - tied_V - lead_V**2), tied_V * (1.0 - tied_V), -0.5 * lead_V * tied_V)
+    terms = (0.25 * (1.0 - tied_V - lead_V**2), tied_V * (1.0 - tied_V), -0.5 * lead_V * tied_V)
+    return Information(*(votes.weighted(term_V) for term_V in terms))
 
 
 def pair_information(at: Coefficients, votes: PairTable, info: Information) -> Floats:

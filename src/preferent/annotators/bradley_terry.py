@@ -71,7 +71,8 @@ class PairFit:
     half of the ties included. traits: per annotator, shape (A,): slope, position (logits for the side shown first), length (logits per
     unit of log length) and tie (log of Davidson's weight), those that the model has. means: the mean coefficients. learned: the prior
     spreads in use. intervals: how the 95 % intervals were made. converged, iterations (of the optimiser, all rounds together).
-    log_likelihood: of the votes, priors left out. notes: what the reader must know.
+    log_likelihood: of the votes, priors left out. notes: what the reader must know. trace: the log
+    posterior after every step of the last round.
     """
 
     model: PairModel
@@ -91,6 +92,7 @@ class PairFit:
     log_posterior: float
     intervals: str
     notes: tuple[str, ...] = field(default=())
+    trace: tuple[float, ...] = ()
 
     @property
     def means(self) -> dict[str, float]:
@@ -108,7 +110,7 @@ def fit_pairs(votes: PairVotes, model: PairModel, settings: Settings | None = No
     """
     settings = settings or Settings()
     table = pair_table(votes)
-    for name in {"position", "length"} & set(model.shared):
+    for name in {"position", "length"} & set(model.named):
         likelihood.covariate(name, table)
     graph = describe(table)
     at, iterations = warm_start(table, model)
@@ -145,21 +147,24 @@ def fit_pairs(votes: PairVotes, model: PairModel, settings: Settings | None = No
         log_posterior=ended.log_posterior,
         intervals=f"95 %, {spreads.method}",
         notes=_notes(table, model, graph, ended, settled),
+        trace=ended.trace,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How the optimiser ended: by its own test, after how many steps, at which log posterior (up to a constant)."""
+    """How the optimiser ended: by its own test, after how many steps, at which log posterior (up to a constant); its value after every
+    step."""
 
     converged: bool
     iterations: int
     log_posterior: float
+    trace: tuple[float, ...] = ()
 
 
 def warm_start(table: PairTable, model: PairModel) -> tuple[Coefficients, int]:
     """Scores of plain Bradley-Terry on the votes added up by pair (no annotators: a fraction of the rows), the rest at its prior mean."""
-    win_P, n_P = table.total_P(table.win_V), table.n_votes_P.astype(np.float64)
+    win_P, n_P = table.total_P(table.weighted(table.win_V)), table.mass_P
     precision = model.spreads.score**-2
 
     def loss(scores_I: Floats) -> tuple[float, Floats]:
@@ -182,10 +187,18 @@ def scaled_lbfgs(
         return value, gradient_X * scale_X
 
     options = {"maxcor": 12, "ftol": tolerance, "gtol": 1e-9, "maxiter": max_iterations, "maxfun": 3 * max_iterations}
-    result = minimize(scaled, start_X / scale_X, jac=True, method="L-BFGS-B", options=options)
+    trace: list[float] = []
+    result = minimize(
+        scaled,
+        start_X / scale_X,
+        jac=True,
+        method="L-BFGS-B",
+        options=options,
+        callback=lambda intermediate_result: trace.append(-float(intermediate_result.fun)),
+    )
     if not np.isfinite(result.fun) or not np.isfinite(result.x).all():
         raise FitError(f"the fit met a log posterior of {-result.fun!r}", hint="are lengths or spreads extreme?")
-    return result.x * scale_X, Ended(bool(result.success), int(result.nit), -float(result.fun))
+    return result.x * scale_X, Ended(bool(result.success), int(result.nit), -float(result.fun), tuple(trace))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -214,6 +227,8 @@ def _learn_prior(table: PairTable, model: PairModel, at: Coefficients, graph: Gr
     now = _Prior(model, at, None, 0, not (model.learn_spreads or model.slope))
     if now.settled:
         return now
+    # The blur of the warm start: without one the first round runs after slopes that explode while the scores shrink, in many steps.
+    now = replace(_e_step(table, now, graph, model.spreads), model=model)
     for round in range(settings.spread_rounds):
         at, ended = _optimise(table, now, tolerance=1e-5 if round == 0 else 1e-6, max_iterations=settings.max_iterations)
         before = now.model.spreads
@@ -291,12 +306,13 @@ def outcome_probabilities(fit: PairFit, votes: PairVotes, *, known_annotators: b
     at = fit.coefficients
 
     def trait(name: str) -> Floats | float:
-        value = at.of(name) if known_annotators else (1.0 if name == "slope" else at.means.get(name, 0.0))
+        typical = 1.0 if name == "slope" else at.means.get(name, 0.0)
+        value = at.of(name) if known_annotators else typical
         return value[votes.annotator_V] if isinstance(value, np.ndarray) else value
 
     d_V = trait("slope") * (at.scores_I[votes.item_i_V] - at.scores_I[votes.item_j_V])
     for name, column_V in (("position", votes.first_V), ("length", votes.length_V)):
-        if name in at.means and column_V is not None:
+        if name in fit.model.named and column_V is not None:
             d_V = d_V + trait(name) * column_V
     if fit.model.ties == "half":
         p_V, tied_V = expit(d_V), np.zeros_like(d_V)

@@ -54,6 +54,7 @@ class CrowdFit:
     log_posterior: float
     intervals: str
     notes: tuple[str, ...]
+    trace: tuple[float, ...] = ()
 
 
 def crowd_objective(flat_X: Floats, votes: PairTable, prior: CrowdPrior) -> tuple[float, Floats]:
@@ -72,8 +73,8 @@ def _vote_loss(scores_I: Floats, logit_A: Floats, votes: PairTable) -> tuple[flo
     ahead_V = votes.spread_V(expit(scores_I[votes.lo_P] - scores_I[votes.hi_P]))
     eta_V = expit(logit_A)[votes.annotator_V]
     p_V = np.clip(eta_V * ahead_V + (1.0 - eta_V) * (1.0 - ahead_V), _EDGE, 1.0 - _EDGE)
-    nll = -float(votes.win_V @ np.log(p_V) + (1.0 - votes.win_V) @ np.log1p(-p_V))
-    by_p_V = (p_V - votes.win_V) / (p_V * (1.0 - p_V))
+    nll = -float(votes.weighted(votes.win_V * np.log(p_V) + (1.0 - votes.win_V) * np.log1p(-p_V)).sum())
+    by_p_V = votes.weighted((p_V - votes.win_V) / (p_V * (1.0 - p_V)))
     by_gap_V = by_p_V * (2.0 * eta_V - 1.0) * ahead_V * (1.0 - ahead_V)
     return nll, by_gap_V, by_p_V * (2.0 * ahead_V - 1.0) * eta_V * (1.0 - eta_V)
 
@@ -118,6 +119,7 @@ def fit_crowd(votes: PairVotes, prior: CrowdPrior | None = None, settings: Setti
         log_posterior=ended.log_posterior,
         intervals=f"95 %, {spreads.method}",
         notes=tuple(notes),
+        trace=ended.trace,
     )
 
 
@@ -128,8 +130,9 @@ def _information(scores_I: Floats, logit_A: Floats, table: PairTable, prior: Cro
     p_V = np.clip(eta_V * ahead_V + (1.0 - eta_V) * (1.0 - ahead_V), _EDGE, 1.0 - _EDGE)
     by_gap_V = (2.0 * eta_V - 1.0) * ahead_V * (1.0 - ahead_V)
     by_logit_V = (2.0 * ahead_V - 1.0) * eta_V * (1.0 - eta_V)
-    weight_P = table.total_P(by_gap_V**2 / (p_V * (1.0 - p_V)))
-    own_A = sums(table.annotator_V, by_logit_V**2 / (p_V * (1.0 - p_V)), table.n_annotators)
+    told_V = table.weighted(1.0 / (p_V * (1.0 - p_V)))
+    weight_P = table.total_P(by_gap_V**2 * told_V)
+    own_A = sums(table.annotator_V, by_logit_V**2 * told_V, table.n_annotators)
     eta_A = expit(logit_A)
     own_A += (prior.honest + prior.opposite) * eta_A * (1.0 - eta_A)
     prior_I = np.full(table.n_items, prior.score**-2)

@@ -8,7 +8,7 @@ Legend: V votes, P distinct unordered pairs (lo < hi), I items (responses), A an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -19,6 +19,7 @@ from preferent.core.errors import DataError
 from preferent.core.records import Floats
 
 Ints = NDArray[np.int64]
+BLOCK = 1 << 16  # votes worked on at once: what one pass makes of them stays in the processor's cache
 SHOWN = 5  # names spelt out in a note before it counts the rest
 
 
@@ -29,7 +30,8 @@ def sums(codes_N: NDArray[np.integer], values_N: Floats, n: int) -> Floats:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class PairVotes:
-    """Checked votes. `first_V`: +1 when i was shown first (left), -1 when j was, 0 unknown. `length_V`: log length of i minus that of j."""
+    """Checked votes. `first_V`: +1 when i was shown first (left), -1 when j was, 0 unknown. `length_V`: log length of i minus that of j.
+    `weight_V`: how much a vote counts, None for 1 each."""
 
     item_i_V: Ints
     item_j_V: Ints
@@ -39,6 +41,7 @@ class PairVotes:
     n_annotators: int
     first_V: Floats | None = None
     length_V: Floats | None = None
+    weight_V: Floats | None = None
 
     def __len__(self) -> int:
         return len(self.outcome_V)
@@ -48,8 +51,9 @@ class PairVotes:
         rows = np.asarray(rows)
         first_V = None if self.first_V is None else self.first_V[rows]
         length_V = None if self.length_V is None else self.length_V[rows]
+        weight_V = None if self.weight_V is None else self.weight_V[rows]
         i_V, j_V, annotator_V, outcome_V = self.item_i_V[rows], self.item_j_V[rows], self.annotator_V[rows], self.outcome_V[rows]
-        return PairVotes(i_V, j_V, annotator_V, outcome_V, self.n_items, self.n_annotators, first_V, length_V)
+        return PairVotes(i_V, j_V, annotator_V, outcome_V, self.n_items, self.n_annotators, first_V, length_V, weight_V)
 
 
 def pair_votes(
@@ -59,13 +63,14 @@ def pair_votes(
     annotator_V: ArrayLike | None = None,
     shown_first_V: ArrayLike | None = None,
     lengths_I: ArrayLike | None = None,
+    weight_V: ArrayLike | None = None,
     counts: tuple[int | None, int | None] = (None, None),
 ) -> PairVotes:
     """Votes from plain arrays.
 
     items_V2: item numbers (i, j) of each vote, integers from 0. outcome_V: 1 (i won), 0.5 (tie) or 0 (j won). annotator_V: annotator
     numbers from 0 (one annotator if left out). shown_first_V: the item number that was shown first, -1 unknown. lengths_I: length of
-    every item, > 0, in any one unit. counts: how many items and annotators there are, if more than occur. Raises DataError with the
+    every item, > 0, in any one unit. weight_V: how much each vote counts, > 0 (1 each if left out). counts: how many items and annotators there are, if more than occur. Raises DataError with the
     row when an item meets itself, a number is negative or too large, an outcome is none of the three, or the item that was shown
     first is neither of the pair.
     """
@@ -84,7 +89,12 @@ def pair_votes(
     _refuse(~np.isin(outcome, (0.0, 0.5, 1.0)), outcome, "outcome", "allowed are 1 (i won), 0.5 (tie) and 0 (j won)")
     first_V = None if shown_first_V is None else _first(shown_first_V, i_V, j_V)
     length_V = None if lengths_I is None else _length(lengths_I, n_items, i_V, j_V)
-    return PairVotes(i_V, j_V, annotator, outcome, n_items, n_annotators, first_V, length_V)
+    weight = None if weight_V is None else np.asarray(weight_V, dtype=np.float64)
+    if weight is not None:
+        if weight.shape != (n_votes,):
+            raise DataError(f"pair_votes: {n_votes} votes but weights of shape {weight.shape}")
+        _refuse(~((weight > 0) & np.isfinite(weight)), weight, "weight", "allowed are finite numbers > 0")
+    return PairVotes(i_V, j_V, annotator, outcome, n_items, n_annotators, first_V, length_V, weight)
 
 
 def _codes(values: ArrayLike, count: int | None, what: str, n_votes: int) -> tuple[Ints, int]:
@@ -129,7 +139,8 @@ class PairTable:
 
     win_V is 1 when lo won, 0.5 for a tie; first_V and length_V are turned alike. Votes of pair p are rows start_P[p] to start_P[p + 1];
     active_A says who voted at all.
-    The order depends on what was voted, never on the order of the rows or of the two sides.
+    The order depends on what was voted, never on the order of the rows or of the two sides. parts: views of whole pairs, one after the
+    other, for passes over many votes; empty where there are few.
     """
 
     lo_P: Ints
@@ -141,6 +152,8 @@ class PairTable:
     length_V: Floats | None
     active_A: NDArray[np.bool_]
     n_items: int
+    weight_V: Floats | None = None
+    parts: tuple[PairTable, ...] = ()
 
     @property
     def n_annotators(self) -> int:
@@ -149,6 +162,23 @@ class PairTable:
     @property
     def n_votes_P(self) -> Ints:
         return np.diff(self.start_P)
+
+    @property
+    def mass_P(self) -> Floats:
+        """Summed weight of the votes of each pair."""
+        return self.n_votes_P.astype(np.float64) if self.weight_V is None else self.total_P(self.weight_V)
+
+    def weighted(self, values_V: Floats) -> Floats:
+        """Per-vote values times the weights of the votes."""
+        return values_V if self.weight_V is None else values_V * self.weight_V
+
+    def slice(self, first: int, last: int) -> PairTable:
+        """Pairs first to last - 1 with their votes: views, no copies."""
+        at, end = int(self.start_P[first]), int(self.start_P[last])
+        more = [None if column_V is None else column_V[at:end] for column_V in (self.first_V, self.length_V, self.weight_V)]
+        start_P = self.start_P[first : last + 1] - at
+        own = (self.lo_P[first:last], self.hi_P[first:last], start_P, self.annotator_V[at:end], self.win_V[at:end])
+        return PairTable(*own, more[0], more[1], self.active_A, self.n_items, more[2])
 
     def total_P(self, values_V: Floats) -> Floats:
         """Sum of a per-vote value over the votes of each pair."""
@@ -181,9 +211,15 @@ def pair_table(votes: PairVotes) -> PairTable:
     lo_P, hi_P = np.divmod(key_V[start_P[:-1]], votes.n_items)
     first_V = None if votes.first_V is None else (sign_V * votes.first_V)[order_V]
     length_V = None if votes.length_V is None else (sign_V * votes.length_V)[order_V]
+    weight_V = None if votes.weight_V is None else votes.weight_V[order_V]
     annotator_V = votes.annotator_V[order_V].astype(np.int32)
     active_A = np.bincount(annotator_V, minlength=votes.n_annotators) > 0
-    return PairTable(lo_P, hi_P, start_P, annotator_V, win_V[order_V], first_V, length_V, active_A, votes.n_items)
+    table = PairTable(lo_P, hi_P, start_P, annotator_V, win_V[order_V], first_V, length_V, active_A, votes.n_items, weight_V)
+    if len(key_V) < 2 * BLOCK:
+        return table
+    bounds = np.unique(np.searchsorted(start_P, np.arange(0, len(key_V) + BLOCK, BLOCK))).clip(max=len(lo_P))
+    parts = tuple(table.slice(first, last) for first, last in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True) if last > first)
+    return replace(table, parts=parts)
 
 
 def _order(key_V: Ints, votes: PairVotes, win_V: Floats, sign_V: Floats) -> Ints:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preferent.annotators.table_columns import Policies, Where, build_columns, intern
+from preferent.annotators.table_sides import Sides
 from preferent.core.errors import ConfigError, DataError
 from preferent.core.records import Floats, Judgment
 
@@ -35,7 +36,7 @@ class VoteTable:
     counts (None: 1 each). first_V: the code of the label that was shown first (on the left), -1 where unknown. seconds_V: time spent,
     NaN where unknown. strength_V in [0, 1], NaN where not given. objective_V, source_V: codes into `objectives` and `sources`, -1
     where none was given. skipped: votes of "skip", which are no votes. A label is only a name: tie, both_good and both_bad stay
-    different when they occur.
+    different when they occur. sides: which two responses each item compares, where that is known.
     """
 
     item_V: Ints
@@ -52,6 +53,7 @@ class VoteTable:
     source_V: Ints | None = None
     objectives: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
+    sides: Sides | None = None
     skipped: int = 0
     notes: tuple[str, ...] = ()
 
@@ -60,7 +62,8 @@ class VoteTable:
         cls, columns: Mapping[str, Any], *, labels: Sequence[str] | None = None, policies: Policies | None = None, where: str = "votes"
     ) -> VoteTable:
         """A table from columns of equal length: `item`, `annotator`, `label` (or `comparison_id`, `annotator_id`, `choice`), and where
-        present `weight`, `shown_first`, `seconds`, `strength`, `objective`, `source`.
+        present `weight`, `shown_first`, `seconds`, `strength`, `objective`, `source`, and the names of the two responses, `side_a` and
+        `side_b` (with `length_a` and `length_b`): the same in every row of an item.
 
         Columns may be lists, numpy arrays or pyarrow columns. `labels` is the allowed set, in the order they shall have; None takes
         what occurs, sorted. `where` names the source in messages. Raises DataError for null ids or labels, unknown labels and repeated
@@ -169,8 +172,8 @@ class VoteTable:
 
     def where(self, keep_V: NDArray[np.bool_], *, note: str | None = None) -> VoteTable:
         """The votes with `keep_V`; items and annotators without a vote are gone, the labels stay."""
-        item_V, items = _recode(self.item_V[keep_V], self.items)
-        annotator_V, annotators = _recode(self.annotator_V[keep_V], self.annotators)
+        item_V, used_I = _recode(self.item_V[keep_V])
+        annotator_V, used_A = _recode(self.annotator_V[keep_V])
         columns = ("label_V", "weight_V", "first_V", "seconds_V", "strength_V", "objective_V", "source_V")
         kept = {name: None if getattr(self, name) is None else getattr(self, name)[keep_V] for name in columns}
         groups: dict[str, Any] = {}
@@ -183,8 +186,40 @@ class VoteTable:
                 kept[f"{group}_V"] = lookup[codes_V]
                 groups[f"{group}s"] = tuple(getattr(self, f"{group}s")[code] for code in used)
         notes = self.notes if note is None else (*self.notes, note)
-        changes = {**kept, **groups, "notes": notes}
-        return replace(self, item_V=item_V, items=items, annotator_V=annotator_V, annotators=annotators, **changes)
+        sides = None if self.sides is None else self.sides.take(used_I)
+        changes = {**kept, **groups, "notes": notes, "sides": sides, "items": self.items[used_I], "annotators": self.annotators[used_A]}
+        return replace(self, item_V=item_V, annotator_V=annotator_V, **changes)
+
+    def with_sides(self, pairs: Mapping[Any, tuple[Any, Any]], lengths: Mapping[Any, float] | None = None) -> VoteTable:
+        """The same votes, knowing which two responses (a, b) each item compares, and how long each response is.
+
+        Raises DataError for an item that `pairs` does not name.
+        """
+        missing = [name for name in self.items.tolist() if name not in pairs]
+        if missing:
+            raise DataError(f"no pair of responses is known for {len(missing)} judged items, the first is {missing[0]!r}")
+        both = [pairs[name] for name in self.items.tolist()]
+        codes, responses = intern([a for a, _ in both] + [b for _, b in both])
+        a_I, b_I = codes[: len(both)], codes[len(both) :]
+        if (bad_I := (codes[: len(both)] < 0) | (b_I < 0) | (a_I == b_I)).any():
+            item = int(np.flatnonzero(bad_I)[0])
+            raise DataError(f"item {self.items[item]!r} compares {both[item]!r}, allowed are two different responses")
+        length_R = None if lengths is None else np.array([lengths.get(name, np.nan) for name in responses.tolist()], dtype=np.float64)
+        return replace(self, sides=Sides(a_I, b_I, responses, length_R))
+
+    def without_unused_labels(self, keep: Sequence[str] = ()) -> VoteTable:
+        """The same votes without labels that nobody voted for, except those to `keep`."""
+        used_L = np.bincount(self.label_V, minlength=self.n_labels) > 0
+        used_L |= np.isin(np.array(self.labels, dtype=object), list(keep))
+        if self.first_V is not None:
+            used_L[self.first_V[self.first_V >= 0]] = True
+        if used_L.all():
+            return self
+        lookup = np.full(self.n_labels + 1, -1, dtype=np.int32)
+        lookup[np.flatnonzero(used_L)] = np.arange(int(used_L.sum()), dtype=np.int32)
+        first_V = None if self.first_V is None else lookup[self.first_V]
+        labels = tuple(name for name, used in zip(self.labels, used_L.tolist(), strict=True) if used)
+        return replace(self, label_V=lookup[self.label_V], first_V=first_V, labels=labels)
 
     def by(self, group: str) -> dict[str, VoteTable]:
         """One table for each `objective` or `source` (or `annotator`'s own name); votes without one are under "".
@@ -206,7 +241,8 @@ class VoteTable:
         order[i], order[j] = j, i
         lookup = np.array([*order, -1], dtype=np.int32)
         first_V = None if self.first_V is None else lookup[self.first_V]
-        return replace(self, label_V=lookup[self.label_V], first_V=first_V)
+        sides = None if self.sides is None else self.sides.swap()
+        return replace(self, label_V=lookup[self.label_V], first_V=first_V, sides=sides)
 
     def columns(self) -> dict[str, Any]:
         """The votes as columns of names again, for `from_columns` or a file."""
@@ -222,6 +258,8 @@ class VoteTable:
             codes_V = getattr(self, f"{group}_V")
             if codes_V is not None:
                 out[group] = np.array([*getattr(self, f"{group}s"), None], dtype=object)[codes_V]
+        if self.sides is not None:
+            out |= self.sides.columns(self.item_V)
         numbers = {"weight": self.weight_V, "seconds": self.seconds_V, "strength": self.strength_V}
         return out | {name: values for name, values in numbers.items() if values is not None}
 
@@ -232,6 +270,7 @@ def _index(labels: tuple[str, ...], label: str) -> int:
     return labels.index(label)
 
 
-def _recode(codes_V: Ints, names: NDArray[Any]) -> tuple[Ints, NDArray[Any]]:
+def _recode(codes_V: Ints) -> tuple[Ints, NDArray[np.int64]]:
+    """Codes without gaps, and which old codes they stand for."""
     new_V, used = intern(codes_V)
-    return new_V, names[used.astype(np.int64)] if len(used) else names[:0]
+    return new_V, used.astype(np.int64)

@@ -17,10 +17,16 @@ from numpy.typing import NDArray
 
 from preferent.core.errors import DataError
 
-ALIASES = {"comparison_id": "item", "annotator_id": "annotator", "choice": "label"}
+ALIASES = {
+    "comparison_id": "item",
+    "annotator_id": "annotator",
+    "choice": "label",
+    "response_a_id": "side_a",
+    "response_b_id": "side_b",
+}
 NEEDED = ("item", "annotator", "label")
 NUMBERS = ("weight", "seconds", "strength")
-KNOWN = (*NEEDED, *NUMBERS, "shown_first", "objective", "source")
+KNOWN = (*NEEDED, *NUMBERS, "shown_first", "objective", "source", "side_a", "side_b", "length_a", "length_b")
 Ints = NDArray[np.int32]
 
 
@@ -131,6 +137,8 @@ def _intern_arrow(values: Any) -> tuple[Ints, NDArray[Any]]:
 
 def build_columns(columns: Mapping[str, Any], *, labels: Sequence[str] | None, policies: Policies, where: Where) -> dict[str, Any]:
     """The fields of a VoteTable; see `VoteTable.from_columns`."""
+    from preferent.annotators.table_sides import side_fields, sides_of_votes  # which reads this file
+
     named = _rename(columns, where)
     item_V, items = intern(named["item"])
     annotator_V, annotators = intern(named["annotator"])
@@ -153,9 +161,10 @@ def build_columns(columns: Mapping[str, Any], *, labels: Sequence[str] | None, p
             )
         notes.append(f"{where.at(row)}: dropped {what}")
         keep_V &= ~unknown_V
-    fields = {"item_V": item_V, "annotator_V": annotator_V, "label_V": lookup[label_V], **_further(named, out_labels, where)}
+    fields = {"item_V": item_V, "annotator_V": annotator_V, "label_V": lookup[label_V], **_further(named, out_labels, where), **side_fields(named, where)}
     del item_V, annotator_V, label_V
     groups = {name: fields.pop(name) for name in ("objectives", "sources") if name in fields}
+    responses = fields.pop("responses", None)
     if not keep_V.all():
         fields = {name: values[keep_V] for name, values in fields.items()}
     fields = _ordered(fields, (items, annotators), len(groups.get("objectives", ())), policies, where, notes)
@@ -164,9 +173,11 @@ def build_columns(columns: Mapping[str, Any], *, labels: Sequence[str] | None, p
     if len(fields["item_V"]) < len(null_V):
         fields["item_V"], items = _used(fields["item_V"], items, "items", notes)
         fields["annotator_V"], annotators = _used(fields["annotator_V"], annotators, "annotators", notes)
+    sides = sides_of_votes(fields, responses, items, where, notes)
     return {
         **fields,
         **groups,
+        "sides": sides,
         "items": items,
         "annotators": annotators,
         "labels": out_labels,

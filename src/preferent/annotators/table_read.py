@@ -1,7 +1,8 @@
 """Votes from files: JSONL (also .gz, .zst) or Parquet, by the record's own field names, with or without the texts.
 
 A line is one judgment: comparison_id (or item), annotator_id (or annotator), choice (or label), and where present weight, shown_first,
-seconds, strength, objective, source. Other fields (texts, rationale, at, gold, meta) are not votes and are left alone.
+seconds, strength, objective, source, response_a_id and response_b_id. Other fields (texts, rationale, at, gold, meta) are not votes and
+are left alone; `graph_read` looks at the texts.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def read_votes(path: str | Path, *, labels: Sequence[str] | None = None, policie
     return VoteTable.from_columns(columns, labels=labels, policies=policies, where=where)
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
+def lines_of(path: Path) -> Iterator[tuple[int, str]]:
     """(number from 1, line) of every line that is not blank."""
     with ExitStack() as stack:
         stream: Any = stack.enter_context(path.open("rb"))
@@ -58,7 +59,7 @@ def _jsonl(path: Path) -> tuple[dict[str, list[Any]], Where]:
     columns: dict[str, list[Any]] = {}
     lines: list[int] = []
     n = 0
-    for number, line in _lines(path):
+    for number, line in lines_of(path):
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
@@ -96,7 +97,7 @@ def _parquet(path: Path) -> dict[str, Any]:
     columns = {name: table.column(name) for name in names}
     numbers = {name: columns[name].to_pylist() for name in NUMBERS if name in columns}
     kept = {**columns, **numbers}
-    return {name: column for name, column in kept.items() if name in NEEDED or name in ALIASES or _any_value(column)}
+    return {name: column for name, column in kept.items() if ALIASES.get(name, name) in NEEDED or _any_value(column)}
 
 
 def _any_value(column: Any) -> bool:
