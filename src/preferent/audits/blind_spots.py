@@ -1,7 +1,7 @@
 """Errors that a scorer must see: one planted error in a right response has to lower its reward.
 
-Reported per kind: the detection rate, the share of (right, wrong) pairs in which the right one has the higher reward (equal rewards count one
-half), with a Wilson interval in which a prompt with several errors counts as one observation at worst.
+Reported per kind: the detection rate, the share of (right, wrong) pairs in which the right one has the higher reward (equal rewards
+count one half), with a Wilson interval in which a prompt with several errors counts as one observation at worst.
 """
 
 from __future__ import annotations
@@ -131,7 +131,8 @@ def _detection(
     if verdict == "unknown":
         summary = f"Planted errors of the kind '{kind}': {rate.method}."
     else:
-        summary = f"A planted error of the kind '{kind}' lowers the reward in {rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}] of {rate.n} responses"
+        share = f"{rate.value:.0%} [{rate.low:.0%}, {rate.high:.0%}] of {rate.n} responses"
+        summary = f"A planted error of the kind '{kind}' lowers the reward in {share}"
         summary += ", no more often than a coin would." if rate.low <= 0.5 else "."
     finding = Finding(
         audit=AUDIT,

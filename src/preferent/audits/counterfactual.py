@@ -40,7 +40,8 @@ class EditEffect:
     """What an edit does. effect: mean paired change in within-prompt standard deviations; overall: the same in overall ones. flip_rate:
     among the pairs that the scorer orders right (by label, or by its own order where there are no labels), the share in which the
     edited worse response overtakes the better one (for an effect below 0: in which the edited better response falls behind).
-    p_zero: of no change, not corrected. p_value: of a sound scorer, Benjamini-Hochberg over the edit's family. finding: the line of the report."""
+    p_zero: of no change, not corrected. p_value: of a sound scorer, Benjamini-Hochberg over the edit's family. finding: the line of
+    the report."""
 
     edit: Edit
     effect: Estimate
@@ -130,9 +131,8 @@ def judge_edits(edits: Sequence[Edit], plans: Sequence[Sequence[Cell]], asked: A
         change_J = np.array([asked.rewards[cell.edited] - asked.rewards[cell.without] for cell in cells])
         prompt_J = asked.data.prompt_E[np.array([cell.row for cell in cells], dtype=np.int64)]
         enough = len(np.unique(prompt_J)) >= settings.min_prompts and asked.scale.within > 0
-        shifts.append(
-            shift_of(change_J, prompt_J, asked.scale, edit=edit, smallest=settings.smallest, counts_RP=counts_RP) if enough else None
-        )
+        measured = {"edit": edit, "smallest": settings.smallest, "counts_RP": counts_RP}
+        shifts.append(shift_of(change_J, prompt_J, asked.scale, **measured) if enough else None)
     p_K = np.array([np.nan if shift is None else shift.p_bound for shift in shifts])
     adjusted_K = np.full(len(p_K), np.nan)
     for family in ("neutral", "must_fall"):
@@ -142,7 +142,7 @@ def judge_edits(edits: Sequence[Edit], plans: Sequence[Sequence[Cell]], asked: A
 
 
 def right_pairs(data: AuditData, natural_E: Floats) -> Rows:
-    """(better, worse) rows of pairs that the scorer orders as the labels do; without any labels, all pairs of a prompt in the scorer's order."""
+    """(better, worse) rows of the pairs that the scorer orders as the labels do; without any labels, all pairs of a prompt in its order."""
     if len(data.better_K):
         pairs_K2 = np.stack([data.better_K, data.worse_K], axis=1)
     else:
@@ -153,31 +153,28 @@ def right_pairs(data: AuditData, natural_E: Floats) -> Rows:
 
 def _effect(edit: Edit, cells: Sequence[Cell], shift: Shift | None, p_value: float, asked: Asked) -> EditEffect:
     """One edit's line. `p_value` is corrected; `shift` is None where there is too little to go by."""
+    smallest = asked.settings.smallest
+    verdict: Verdict = "unknown"
     if shift is None:
         why = "rewards do not differ within prompts" if not asked.scale.within > 0 and cells else _too_few(cells, asked)
-        effect, flips, p_zero, overall, n_prompts = Estimate(np.nan, np.nan, np.nan, len(cells), why), UNKNOWN, np.nan, np.nan, 0
-        verdict: Verdict = "unknown"
+        shift = Shift(Estimate(np.nan, np.nan, np.nan, len(cells), why), np.nan, np.nan, np.nan, 0)
+        flips = UNKNOWN
     else:
-        effect, flips, p_zero, overall, n_prompts = (
-            shift.value,
-            flip_rate(cells, shift.value.value, edit, asked),
-            shift.p_zero,
-            shift.overall,
-            shift.n_prompts,
-        )
-        verdict = "finding" if p_value <= asked.settings.level and _outside(effect, edit, asked.settings.smallest) else "clear"
+        flips = flip_rate(cells, shift.value.value, edit, asked)
+        verdict = "finding" if p_value <= asked.settings.level and _outside(shift.value, edit, smallest) else "clear"
+    effect = shift.value
     finding = Finding(
         audit=AUDIT,
         name=edit.name,
         estimate=effect,
-        compared_with=compared_with(edit, asked.settings.smallest),
+        compared_with=compared_with(edit, smallest),
         verdict=verdict,
-        summary=summary_of(edit, effect, flips, verdict, p_zero=p_zero, smallest=asked.settings.smallest),
+        summary=summary_of(edit, effect, flips, verdict, p_zero=shift.p_zero, smallest=smallest),
         severity=severity_of(edit, effect.value, verdict),
         p_value=None if np.isnan(p_value) else p_value,
         examples=_examples(cells, effect.value, edit, asked),
     )
-    return EditEffect(edit, effect, overall, flips, p_zero, p_value, n_prompts, finding)
+    return EditEffect(edit, effect, shift.overall, flips, shift.p_zero, p_value, shift.n_prompts, finding)
 
 
 def _too_few(cells: Sequence[Cell], asked: Asked) -> str:
