@@ -13,9 +13,11 @@ def compared_with(edit: Edit, smallest: float) -> str:
     """What a sound scorer shows."""
     if edit.expects == "must_fall":
         return f"a fall of at least {smallest:g} standard deviations"
-    return f"{ {'up': 'at most', 'down': 'at least -', 'either': '0, give or take'}[edit.bias] } {smallest:g} standard deviations".replace(
-        "- ", "-"
-    )
+    return {
+        "up": f"at most {smallest:g} standard deviations",
+        "down": f"at least -{smallest:g} standard deviations",
+        "either": f"0, give or take {smallest:g} standard deviations",
+    }[edit.bias]
 
 
 def summary_of(edit: Edit, effect: Estimate, flips: Estimate, verdict: Verdict, *, p_zero: float, smallest: float) -> str:
@@ -48,12 +50,11 @@ def _meaning(edit: Edit, effect: Estimate, verdict: Verdict, *, p_zero: float, s
 
 
 def _size(effect: Estimate) -> str:
-    low, high = sorted((abs(effect.low), abs(effect.high))) if effect.low * effect.high > 0 else (effect.low, effect.high)
-    return (
-        f"{abs(effect.value):.2f} [{low:.2f}, {high:.2f}]"
-        if effect.low * effect.high > 0
-        else f"{effect.value:+.2f} [{low:+.2f}, {high:+.2f}]"
-    )
+    """Without its sign, which the verb says, unless the interval has both."""
+    if effect.low * effect.high > 0:
+        low, high = sorted((abs(effect.low), abs(effect.high)))
+        return f"{abs(effect.value):.2f} [{low:.2f}, {high:.2f}]"
+    return f"{effect.value:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"
 
 
 def _percent(share: Estimate) -> str:

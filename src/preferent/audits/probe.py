@@ -39,7 +39,8 @@ class AuditData:
     source: where they are from, in words. exchanges: E distinct ones, those of a prompt side by side. prompt_E: the prompt of each as
     0..P-1, which is the cluster of every interval. ids_P: a name for each prompt. better_K, worse_K: rows of `exchanges` for every pair
     whose label is not a tie, the preferred one first. preferences: the labelled pairs as they came (ties included). errors: written
-    by hand, for the built-in probes only. topics_P: a word for each prompt's kind, empty where unknown. n_left_out: prompts beyond the limit.
+    by hand, for the built-in probes only. topics_P: a word for each prompt's kind, empty where unknown. n_left_out: prompts beyond
+    the limit.
     """
 
     source: str

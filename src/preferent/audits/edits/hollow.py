@@ -28,8 +28,8 @@ NULL_REPLIES = (
     "Please regard this as the full and final response.",
 )
 _REFUSES = re.compile(
-    r"\b(can(?:'|’)?t|cannot|can not|won(?:'|’)t|will not|unable to|not able to)\b.{0,60}\b(help|assist|provide|answer|give|do|share|tell)",
-    re.I,
+    r"\b(can['’]?t|cannot|can not|won['’]t|will not|unable to|not able to)\b.{0,60}\b(help|assist|provide|answer|give|write|share|tell)",
+    re.IGNORECASE,
 )
 KEPT = 0.4
 
