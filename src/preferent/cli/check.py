@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
@@ -11,10 +10,6 @@ from preferent.cli.inputs import over_long_counter
 from preferent.cli.output import emit, emit_json, json_option
 from preferent.data.formats.detect import SHAPES
 from preferent.data.formats.steps_detect import STEP_SHAPES
-
-if TYPE_CHECKING:
-    from preferent.data.gate import Checked
-    from preferent.data.steps_gate import CheckedSteps
 
 
 @click.command()
@@ -32,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--base", help="Count rows that are too long for this base's tokenizer (a checkpoint, folder, hub id or 'minilm').")
 @click.option("--max-length", type=click.IntRange(8), help="The limit in tokens for --base; default: the base's own.")
 @json_option
-def command(source: str, split: str, data_format: str, strict: bool, base: str | None, max_length: int | None, as_json: bool) -> None:
+def command(source: str, split: str, data_format: Any, strict: bool, base: str | None, max_length: int | None, as_json: bool) -> None:
     """Pass SOURCE through the data gate and print its ledger.
 
     SOURCE is a JSONL file (plain, .gz, .zst), a Parquet file, a local data-set folder, or a hub data-set id. Every row that is
@@ -46,8 +41,9 @@ def command(source: str, split: str, data_format: str, strict: bool, base: str |
 
     counter, limit = over_long_counter(base, max_length)
     steps = is_step_format(data_format) or (data_format == "auto" and holds_steps(source, split=split))
-    gate: Callable[..., CheckedSteps | Checked] = check_steps if steps else check
-    checked = gate(source, format=data_format, strict=strict, split=split, count_tokens=counter, max_length=limit)
+    checked = (check_steps if steps else check)(
+        source, format=data_format, strict=strict, split=split, count_tokens=counter, max_length=limit
+    )
     if as_json:
         emit_json(checked.ledger.to_dict())
     else:
