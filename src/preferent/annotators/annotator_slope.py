@@ -273,8 +273,46 @@ def pair_information(at: Coefficients, votes: PairTable, info: Information) -> F
     return votes.total_P(info.d_V * np.broadcast_to(at.per_vote("slope", votes), info.d_V.shape) ** 2)
 
 
-def annotator_information(at: Coefficients, votes: PairTable, model: PairModel, info: Information) -> Floats:
-    """Information about each annotator's own deviations, prior included, shape (A, K, K)."""
+@dataclass(frozen=True, eq=False, slots=True)
+class Evidence:
+    """Summed information of the votes: weight_P about the score gap of each pair (the weights of the graph Laplacian), own_AKK about each
+    annotator's own deviations, prior included, shared about each common mean."""
+
+    weight_P: Floats
+    own_AKK: Floats
+    shared: dict[str, float]
+
+
+def evidence(at: Coefficients, votes: PairTable, model: PairModel) -> Evidence:
+    """At `at`, in passes over the blocks of the votes."""
+    weights, totals = [], dict.fromkeys(model.shared, 0.0)
+    n, n_own = votes.n_annotators, len(model.varied)
+    own_AKK = np.zeros((n, n_own, n_own))
+    for part in votes.parts or (votes,):
+        info = information(at, part, model)
+        weights.append(pair_information(at, part, info))
+        own_AKK += _annotator_information(at, part, model, info)
+        for name in model.shared:
+            by_V = info.tie_V if name == "tie" else info.d_V * covariate(name, part) ** 2
+            assert by_V is not None  # a tie coefficient exists only with Davidson's information
+            totals[name] += float(by_V.sum())
+    own_AKK[:, np.arange(n_own), np.arange(n_own)] += np.array([getattr(model.spreads, name) ** -2 for name in model.varied])
+    return Evidence(np.concatenate(weights), own_AKK, totals)
+
+
+def blur(at: Coefficients, votes: PairTable, model: PairModel, gap_variance_P: Floats) -> Floats:
+    """What each slope owes to the uncertainty of the scores, shape (A,): see `objective`."""
+    total_A, done = np.zeros(votes.n_annotators), 0
+    for part in votes.parts or (votes,):
+        info = information(at, part, model)
+        own_P = gap_variance_P[done : done + len(part.lo_P)]
+        total_A += _by_annotator(info.d_V * part.spread_V(own_P), part)
+        done += len(part.lo_P)
+    return total_A
+
+
+def _annotator_information(at: Coefficients, votes: PairTable, model: PairModel, info: Information) -> Floats:
+    """Information about each annotator's own deviations, shape (A, K, K)."""
     names = model.varied
     _, gap_V = logits(at, votes)
     columns = {"slope": gap_V} | {name: covariate(name, votes) for name in names if name in ("position", "length")}
@@ -287,7 +325,6 @@ def annotator_information(at: Coefficients, votes: PairTable, model: PairModel, 
                 by_V = _product(info.d_V, columns[first], columns[second])
             assert by_V is not None  # a tie coefficient exists only with Davidson's information
             matrix_AKK[:, k, m] = matrix_AKK[:, m, k] = _by_annotator(by_V, votes)
-        matrix_AKK[:, k, k] += getattr(model.spreads, first) ** -2
     return matrix_AKK
 
 
@@ -320,16 +357,7 @@ def _product(first_V: Floats | None, *others: Floats) -> Floats | None:
 
 def curvature_diagonal(at: Coefficients, votes: PairTable, model: PairModel) -> Floats:
     """Diagonal of the information plus the prior, shape (X,): what the optimiser scales by."""
-    info = information(at, votes, model)
-    items_I = votes.degree_I(pair_information(at, votes, info)) + model.spreads.score**-2
-    own_AKK = annotator_information(at, votes, model, info)
-    own = {name: own_AKK[:, k, k] for k, name in enumerate(model.varied)}
-    means = []
-    for name in model.shared:
-        if name == "tie":
-            assert info.tie_V is not None
-            total = float(info.tie_V.sum())
-        else:
-            total = float(info.d_V @ covariate(name, votes) ** 2)
-        means.append(total + MEAN_SD**-2)
-    return np.concatenate([items_I, means, *own.values()])
+    told = evidence(at, votes, model)
+    items_I = votes.degree_I(told.weight_P) + model.spreads.score**-2
+    means = [total + MEAN_SD**-2 for total in told.shared.values()]
+    return np.concatenate([items_I, means, *(told.own_AKK[:, k, k] for k in range(len(model.varied)))])

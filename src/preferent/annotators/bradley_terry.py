@@ -19,8 +19,8 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from preferent.annotators import annotator_slope as likelihood
-from preferent.annotators.annotator_slope import Coefficients, Information, PairModel, Spreads, davidson
-from preferent.annotators.graph import Graph, Ints, PairTable, PairVotes, describe, pair_table, sums
+from preferent.annotators.annotator_slope import Coefficients, Evidence, PairModel, Spreads, davidson
+from preferent.annotators.graph import Graph, Ints, PairTable, PairVotes, describe, pair_table
 from preferent.annotators.posterior import ScoreGraph, marginal_spread, quick_spread, spread
 from preferent.core.errors import ConfigError, FitError
 from preferent.core.records import Floats
@@ -29,6 +29,7 @@ Z95 = 1.959963984540054
 _CELLS = 5_000_000  # of the dense matrix items x coefficients
 _FEW = 6.0  # pseudo-observations behind each learned spread, at its starting value
 _SPREAD_TOLERANCE = 0.05
+_RELAX = 1.5  # EM creeps towards a spread from one side: steps after the first go this much further
 # Learned spreads stay in these bounds: where most items are undefeated nothing in the votes holds the spread of the scores down.
 BOUNDS = {"score": (0.1, 3.0), "slope": (0.05, 3.0), "position": (0.02, 3.0), "length": (0.02, 3.0), "tie": (0.05, 3.0)}
 
@@ -118,12 +119,13 @@ def fit_pairs(votes: PairVotes, model: PairModel, settings: Settings | None = No
     model, settled = prior.model, prior.settled
     at, ended = _optimise(table, prior, tolerance=settings.tolerance, max_iterations=settings.max_iterations)
     iterations += prior.iterations + ended.iterations
-    info = likelihood.information(at, table, model)
-    score_graph = _score_graph(table, model, at, graph, info)
-    own_AKK = likelihood.annotator_information(at, table, model, info)
+    told = likelihood.evidence(at, table, model)
+    score_graph = _score_graph(table, model, told, graph)
+    own_AKK = told.own_AKK
     pairs_P2 = np.stack([table.lo_P, table.hi_P], 1)
     cells = table.n_items * table.n_annotators * len(model.varied)
     if model.varied and table.n_items <= settings.exact and cells <= _CELLS:
+        info = likelihood.information(at, table, model)
         spreads = marginal_spread(score_graph, likelihood.coupling(at, table, model, info, own_AKK), pairs_P2)
     else:
         spreads = spread(score_graph, pairs_P2, rng=np.random.default_rng(settings.seed), dense=settings.exact)
@@ -233,21 +235,23 @@ def _learn_prior(table: PairTable, model: PairModel, at: Coefficients, graph: Gr
         at, ended = _optimise(table, now, tolerance=1e-5 if round == 0 else 1e-6, max_iterations=settings.max_iterations)
         before = now.model.spreads
         now = _e_step(table, replace(now, at=at, iterations=now.iterations + ended.iterations), graph, model.spreads)
-        moves = [abs(np.log(getattr(now.model.spreads, name) / getattr(before, name))) for name in ("score", *model.varied)]
-        if round and max(moves) < _SPREAD_TOLERANCE:
+        moves = {name: float(np.log(getattr(now.model.spreads, name) / getattr(before, name))) for name in ("score", *model.varied)}
+        if round and max(map(abs, moves.values())) < _SPREAD_TOLERANCE:
             return replace(now, settled=True)
+        if round and model.learn_spreads:
+            further = {name: getattr(before, name) * np.exp(_RELAX * move) for name, move in moves.items()}
+            further = {name: float(np.clip(value, *BOUNDS[name])) for name, value in further.items()}
+            now = replace(now, model=replace(now.model, spreads=replace(now.model.spreads, **further)))
     return now
 
 
 def _e_step(table: PairTable, now: _Prior, graph: Graph, begun: Spreads) -> _Prior:
     """Posterior variances at the present coefficients, hence the blur and (if they are to be learned) the spreads."""
     model, at = now.model, now.at
-    info = likelihood.information(at, table, model)
-    quick = quick_spread(_score_graph(table, model, at, graph, info))
-    variance_AK = np.diagonal(np.linalg.inv(likelihood.annotator_information(at, table, model, info)), axis1=1, axis2=2)
-    blur_A = None
-    if model.slope:
-        blur_A = sums(table.annotator_V, info.d_V * table.spread_V(quick.gap_variance_Q), table.n_annotators)
+    told = likelihood.evidence(at, table, model)
+    quick = quick_spread(_score_graph(table, model, told, graph))
+    variance_AK = np.diagonal(np.linalg.inv(told.own_AKK), axis1=1, axis2=2)
+    blur_A = likelihood.blur(at, table, model, quick.gap_variance_Q) if model.slope else None
     if model.learn_spreads:
         found = {"score": _pooled_sd((at.scores_I**2 + quick.variance_I)[graph.votes_I > 0], "score", begun)}
         for k, name in enumerate(model.varied):
@@ -261,10 +265,9 @@ def _pooled_sd(second: Floats, name: str, begun: Spreads) -> float:
     return float(np.clip(sd, *BOUNDS[name]))
 
 
-def _score_graph(table: PairTable, model: PairModel, at: Coefficients, graph: Graph, info: Information) -> ScoreGraph:
-    weight_P = likelihood.pair_information(at, table, info)
+def _score_graph(table: PairTable, model: PairModel, told: Evidence, graph: Graph) -> ScoreGraph:
     prior_I = np.full(table.n_items, model.spreads.score**-2)
-    return ScoreGraph(table.lo_P, table.hi_P, weight_P, prior_I, graph.component_I)
+    return ScoreGraph(table.lo_P, table.hi_P, told.weight_P, prior_I, graph.component_I)
 
 
 def band(value: Floats, sd: Floats) -> Banded:

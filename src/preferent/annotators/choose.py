@@ -1,11 +1,11 @@
-"""`auto`: soft labels from whatever predicts left-out votes, as honest probabilities, with the reasons.
+"""`auto`: soft preferences from whatever predicts left-out votes, as honest probabilities, with the reasons.
 
 Legend: V votes, I items, K = L labels, M models.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,11 +13,13 @@ from preferent.annotators import calibrate
 from preferent.annotators.convergence import Convergence
 from preferent.annotators.dawid_skene import reliability_from
 from preferent.annotators.em import Cells, cells_of, posterior_interval, shares
-from preferent.annotators.labels import LabelResult, item_notes, wilson
+from preferent.annotators.graph_choose import contest
+from preferent.annotators.graph_models import is_graph
+from preferent.annotators.labels import LabelResult, clustered, item_notes, wilson
 from preferent.annotators.majority import effective_votes, majority
 from preferent.annotators.panel import Member, fit_panel
 from preferent.annotators.table import VoteTable
-from preferent.core.estimates import Estimate, clustered_mean
+from preferent.core.estimates import Estimate
 from preferent.core.records import Floats
 
 MAX_ROWS = 60_000
@@ -55,13 +57,28 @@ def choose(table: VoteTable, rng: np.random.Generator) -> Choice:
 
     Every vote is predicted from the other votes on its item and its annotator's other votes (the fits themselves are not repeated);
     beyond 60,000 votes a random part of the items, drawn from `rng`, is predicted. If the share of the vote predicts left-out votes
-    better than the pooled models do, it is the answer; where no item has two votes it is the only possible one. Raises DataError
-    (mixed objectives).
+    better than the pooled models do, it is the answer; where no item has two votes it is the only label model. Where the table knows
+    its responses and pairs share them, models over responses are fitted without a fifth of the votes, and the best of them is the
+    answer if it gives those a better chance than the labels do. Raises DataError (mixed objectives).
     """
+    label, rows_V, label_V = _choose_label(table, rng)
+    if not is_graph(table):
+        return label
+    name = "majority" if label.method == "majority" else "panel"
+    found = contest(table, rng, label_V, rows_V, name)
+    left_out = {**found.left_out, **{f"{what} (all votes)": value for what, value in label.left_out.items()}}
+    if found.winner is None:
+        return replace(label, left_out=left_out, reason=f"{found.reason}. {label.reason}")
+    return Choice(found.winner.method, found.winner, left_out, {}, float("nan"), found.reason)
+
+
+def _choose_label(table: VoteTable, rng: np.random.Generator) -> tuple[Choice, np.ndarray, Floats | None]:
+    """(the choice among label models, votes it foretold, their log chances)."""
     cells = cells_of(table)
     if not (table.votes_I > 1).any():
         reason = "no item has two votes, so nobody's reliability can be told: the share of the vote, smoothed by one vote"
-        return Choice("majority", majority(table, smoothing=calibrate.SMOOTHING), {}, {}, float("nan"), reason)
+        lone = Choice("majority", majority(table, smoothing=calibrate.SMOOTHING), {}, {}, float("nan"), reason)
+        return lone, np.zeros(0, dtype=np.int64), None
     rows_V = _rows(table, rng)
     members = fit_panel(cells, shares(table))
     scored = [_Scored(member, calibrate.left_out_posterior(cells, table, member.fit, rows_V)) for member in members]
@@ -75,13 +92,15 @@ def choose(table: VoteTable, rng: np.random.Generator) -> Choice:
     candidates = {one.member.name: likelihood_MV[m] for m, one in enumerate(scored)}
     candidates["majority"] = calibrate.vote_likelihood(cells, table, share_IL, share_VK, rows_V)
     candidates["panel"] = calibrate.vote_likelihood(cells, table, p_IL, _mix(left_VK, share_VK, left_votes_V), rows_V)
-    left_out = {name: _mean(values_V, table.item_V[rows_V], rng) for name, values_V in candidates.items()}
+    left_out = {name: clustered(values_V, table.item_V[rows_V], rng) for name, values_V in candidates.items()}
     weights = {one.member.name: float(weight) for one, weight in zip(scored, weight_M, strict=True)}
     if left_out["majority"].value >= left_out["panel"].value:
         reason = f"the share of the vote predicts left-out votes as well as the models: {left_out['majority']}, they {left_out['panel']}"
-        return Choice("majority", majority(table, smoothing=calibrate.SMOOTHING), left_out, weights, rho, reason)
+        plain = Choice("majority", majority(table, smoothing=calibrate.SMOOTHING), left_out, weights, rho, reason)
+        return plain, rows_V, candidates["majority"]
     result = _result(table, cells, scored, (tempered, weight_M), p_IL, rho)
-    return Choice("panel", result, left_out, weights, rho, _reason(left_out, weights, seen, len(rows_V)))
+    chosen = Choice("panel", result, left_out, weights, rho, _reason(left_out, weights, seen, len(rows_V)))
+    return chosen, rows_V, candidates["panel"]
 
 
 def _rows(table: VoteTable, rng: np.random.Generator) -> np.ndarray:
@@ -131,18 +150,6 @@ def _mix(model: Floats, share: Floats, votes: np.ndarray) -> Floats:
     """The models' answer and the share of the vote, the latter counting more where there are more votes."""
     part = calibrate.share_weight(votes)[:, None]
     return (1.0 - part) * model + part * share
-
-
-def _mean(values_V: Floats, items_V: np.ndarray, rng: np.random.Generator) -> Estimate:
-    """Mean over votes with an interval over items (normal, from the items' sums: the items are many)."""
-    codes_V = np.unique(items_V, return_inverse=True)[1]
-    n = int(codes_V.max()) + 1
-    if n < 30:
-        return clustered_mean(values_V, codes_V, rng=rng)
-    mean = float(values_V.mean())
-    residual_I = np.bincount(codes_V, values_V - mean, n)
-    half = 1.96 * float(np.sqrt((residual_I**2).sum())) / len(values_V)
-    return Estimate(mean, mean - half, mean + half, len(values_V), f"normal interval over {n} items")
 
 
 def _result(

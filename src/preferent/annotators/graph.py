@@ -70,8 +70,8 @@ def pair_votes(
 
     items_V2: item numbers (i, j) of each vote, integers from 0. outcome_V: 1 (i won), 0.5 (tie) or 0 (j won). annotator_V: annotator
     numbers from 0 (one annotator if left out). shown_first_V: the item number that was shown first, -1 unknown. lengths_I: length of
-    every item, > 0, in any one unit. weight_V: how much each vote counts, > 0 (1 each if left out). counts: how many items and annotators there are, if more than occur. Raises DataError with the
-    row when an item meets itself, a number is negative or too large, an outcome is none of the three, or the item that was shown
+    every item, > 0, in any one unit. weight_V: how much each vote counts, > 0 (1 each if left out). counts: how many items and annotators
+    there are, if more than occur. Raises DataError with the row when an item meets itself, a number is negative or too large, an outcome is none of the three, or the item that was shown
     first is neither of the pair.
     """
     items_V2 = np.asarray(items_V2)

@@ -19,7 +19,7 @@ from scipy.special import expit
 from preferent.annotators.annotator_slope import PairModel, davidson
 from preferent.annotators.bradley_terry import Banded, PairFit, Settings, fit_pairs, outcome_probabilities
 from preferent.annotators.convergence import Convergence
-from preferent.annotators.crowd_bt import CrowdFit, CrowdPrior, fit_crowd
+from preferent.annotators.crowd_bt import CrowdFit, fit_crowd
 from preferent.annotators.em import normalised
 from preferent.annotators.graph import Graph, PairVotes, pair_votes
 from preferent.annotators.graph_people import reliability
@@ -250,7 +250,9 @@ def _result(table: VoteTable, name: Name, votes: PairVotes, fitted: PairFit | Cr
     )
     traits = {"honesty": fitted.honesty} if isinstance(fitted, CrowdFit) else fitted.traits
     value, low, high = reliability(fitted, votes)
-    said = [note for note in fitted.notes if note not in graph.notes()] + [*graph.notes([str(one) for one in table.sides.responses.tolist()])]
+    said = [note for note in fitted.notes if note not in graph.notes()] + [
+        *graph.notes([str(one) for one in table.sides.responses.tolist()])
+    ]
     said.append(f"the prior of the scores is normal around 0 with sd {score_sd:.2f} logits{'' if name == 'crowd_bt' else ', learned'}")
     return GraphResult(
         name,

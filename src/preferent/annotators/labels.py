@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from preferent.annotators.convergence import Convergence
 from preferent.annotators.table import VoteTable
 from preferent.core.errors import DataError
+from preferent.core.estimates import Estimate, clustered_mean
 from preferent.core.records import Floats
 
 Z95 = 1.959963984540054
@@ -99,6 +100,18 @@ def wilson(share: Floats, n: Floats, z: float = Z95) -> tuple[Floats, Floats]:
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
     return np.clip(centre - half, 0.0, 1.0), np.clip(centre + half, 0.0, 1.0)
+
+
+def clustered(values_V: Floats, items_V: np.ndarray, rng: np.random.Generator) -> Estimate:
+    """Mean over votes with an interval over items (normal, from the items' sums: the items are many)."""
+    codes_V = np.unique(items_V, return_inverse=True)[1]
+    n = int(codes_V.max()) + 1
+    if n < 30:
+        return clustered_mean(values_V, codes_V, rng=rng)
+    mean = float(values_V.mean())
+    residual_I = np.bincount(codes_V, values_V - mean, n)
+    half = 1.96 * float(np.sqrt((residual_I**2).sum())) / len(values_V)
+    return Estimate(mean, mean - half, mean + half, len(values_V), f"normal interval over {n} items")
 
 
 def item_notes(table: VoteTable) -> tuple[str, ...]:

@@ -51,10 +51,11 @@ class PairedVotes:
     known: int
 
 
-def paired_votes(table: VoteTable, pairs: Mapping[str, Pair], *, more: Sequence[Pair] = ()) -> PairedVotes:
+def paired_votes(table: VoteTable, pairs: Mapping[str, Pair], *, more: Sequence[Pair] = (), lengths: bool = False) -> PairedVotes:
     """Votes of a table with the labels a, b and maybe tie (every other label counts as a tie), by the comparisons' ids as texts.
 
-    more: pairs whose responses are to be numbered too, judged or not. Raises DataError for a comparison of a response with itself, or a
+    more: pairs whose responses are to be numbered too, judged or not. lengths: take the lengths of the responses along (in characters), if
+    the texts of all are known. Raises DataError for a comparison of a response with itself, or a
     table without the labels a and b.
     """
     for label in ("a", "b"):
@@ -80,6 +81,13 @@ def paired_votes(table: VoteTable, pairs: Mapping[str, Pair], *, more: Sequence[
         value_L[table.label_V],
         annotator_V=table.annotator_V,
         shown_first_V=first_V,
+        lengths_I=_lengths((*own, *more), responses) if lengths else None,
+        weight_V=table.weight_V,
         counts=(len(responses), table.n_annotators),
     )
     return PairedVotes(votes, tuple(responses), ends_I2, sum(name in pairs for name in names))
+
+
+def _lengths(pairs: Sequence[Pair], responses: Sequence[str]) -> list[int] | None:
+    known = {name: text for pair in pairs for name, text in ((pair.a, pair.text_a), (pair.b, pair.text_b)) if text is not None}
+    return [max(1, len(known[name])) for name in responses] if len(known) == len(responses) else None

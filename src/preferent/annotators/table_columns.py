@@ -161,7 +161,13 @@ def build_columns(columns: Mapping[str, Any], *, labels: Sequence[str] | None, p
             )
         notes.append(f"{where.at(row)}: dropped {what}")
         keep_V &= ~unknown_V
-    fields = {"item_V": item_V, "annotator_V": annotator_V, "label_V": lookup[label_V], **_further(named, out_labels, where), **side_fields(named, where)}
+    fields = {
+        "item_V": item_V,
+        "annotator_V": annotator_V,
+        "label_V": lookup[label_V],
+        **_further(named, out_labels, where),
+        **side_fields(named, where),
+    }
     del item_V, annotator_V, label_V
     groups = {name: fields.pop(name) for name in ("objectives", "sources") if name in fields}
     responses = fields.pop("responses", None)
