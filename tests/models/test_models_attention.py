@@ -63,9 +63,9 @@ def test_decoder_packed_shared_and_plain_equal_alone(kind: str) -> None:
     expected, alone_R = gradients(reference, alone_R), alone_R.detach()
     assert float(alone_R.std()) > 0.05, "the test must be able to see a difference"
     for how, reward_R in {
-        "shared": module.forward_packed(shared),
-        "packed": module.forward_packed(apart),
-        "plain": module.forward_plain(shared),
+        "shared": module.forward_packed(shared)[:, 0],
+        "packed": module.forward_packed(apart)[:, 0],
+        "plain": module.forward_plain(shared)[:, 0],
     }.items():
         assert reward_R.dtype == torch.float32
         assert float((reward_R.detach() - alone_R).abs().max()) <= 1e-6, how
@@ -81,7 +81,7 @@ def test_encoder_packed_and_plain_equal_alone(kind: str) -> None:
     batch = batch_for(module, sequences_of(), share=False)
     alone_R = rewards_alone(reference, batch)
     expected, alone_R = gradients(reference, alone_R), alone_R.detach()
-    for how, reward_R in {"packed": module.forward_packed(batch), "plain": module.forward_plain(batch)}.items():
+    for how, reward_R in {"packed": module.forward_packed(batch)[:, 0], "plain": module.forward_plain(batch)[:, 0]}.items():
         assert float((reward_R.detach() - alone_R).abs().max()) <= 1e-6, how
         assert largest_difference(gradients(module.model, reward_R), expected) <= 1e-5, how
 
@@ -105,7 +105,7 @@ def test_deberta_has_no_attention_interface_and_takes_the_plain_path() -> None:
     assert not module.packed
     assert not module.share
     batch = batch_for(module, sequences_of(), share=False)
-    assert float((module(batch) - rewards_alone(reference, batch)).detach().abs().max()) <= 1e-6
+    assert float((module(batch)[:, 0] - rewards_alone(reference, batch)).detach().abs().max()) <= 1e-6
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma2", "bert"])
@@ -154,7 +154,7 @@ def test_attention_sinks_are_not_packed() -> None:
     assert not module.packed
     batch = batch_for(module, sequences_of(), share=False)
     with torch.no_grad():
-        assert float((module(batch) - rewards_alone(build_classifier("gpt_oss"), batch)).abs().max()) <= 2e-6
+        assert float((module(batch)[:, 0] - rewards_alone(build_classifier("gpt_oss"), batch)).abs().max()) <= 2e-6
 
 
 @pytest.mark.parametrize(("kind", "reason"), [("minimax", "differ from plain ones"), ("nemotron", "needs an attention mask")])
@@ -167,7 +167,7 @@ def test_a_backbone_that_packing_would_change_is_found_and_scored_plain(kind: st
     assert not module.packed
     batch = batch_for(module, sequences_of(), share=False)
     with torch.no_grad():
-        assert float((module(batch) - rewards_alone(build_classifier(kind), batch)).abs().max()) <= 2e-6
+        assert float((module(batch)[:, 0] - rewards_alone(build_classifier(kind), batch)).abs().max()) <= 2e-6
 
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3", "modernbert"])
@@ -193,10 +193,10 @@ def test_a_half_precision_backbone_keeps_an_fp32_head_on_every_path(kind: str) -
     module = RewardModule(build_classifier(kind).to(torch.bfloat16)).eval()
     batch = batch_for(module, sequences_of(), share=module.share)
     with torch.no_grad():
-        expected_R = exact(batch)
+        expected_R = exact(batch)[:, 0]
         ids_RL, mask_RL = padded(batch, module.model.config.pad_token_id)
         own_R = module.model(input_ids=ids_RL, attention_mask=mask_RL).logits[:, 0]
-        for reward_R in (module(batch), module.forward_plain(batch), own_R):
+        for reward_R in (module(batch)[:, 0], module.forward_plain(batch)[:, 0], own_R):
             assert reward_R.dtype == torch.float32
             # bf16 keeps 8 bits; a head in bf16 would round rewards of this size to steps of 0.002 to 0.008.
             assert float((reward_R - expected_R).abs().max()) < 0.03

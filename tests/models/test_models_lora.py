@@ -32,7 +32,7 @@ def trained(model: RewardModel, exchanges: list[Exchange]) -> tuple[Any, np.ndar
     model.module.eval()
     for _ in range(3):
         optimizer.zero_grad()
-        (model.module(batch) * torch.linspace(-1, 1, len(exchanges))).sum().backward()
+        (model.module(batch)[:, 0] * torch.linspace(-1, 1, len(exchanges))).sum().backward()
         optimizer.step()
     return wrapped, model.score(exchanges).reward
 

@@ -60,8 +60,8 @@ def steps(trainee: torch.nn.Module, optimizer: torch.optim.Optimizer, model: Rew
     world, mine = (2, groups[torch.distributed.get_rank() :: 2]) if is_sharded else (1, groups)
     found = []
     for _ in range(n):
-        reward_R, log_nu = trainee(model.pack([[ids.tolist() for ids in item.ids] for item in mine]))
-        loss = summed_loss(reward_R, log_nu, mine, config.loss) / weight_of(groups, config.loss)
+        outputs = trainee(model.pack([[ids.tolist() for ids in item.ids] for item in mine]))
+        loss = summed_loss(outputs, mine, config.loss) / weight_of(groups, config.loss)
         (loss * world).backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -30,7 +30,7 @@ def settle_path(module: RewardModule) -> str | None:
     batch = batch.to(parameter.device)
     with torch.inference_mode():
         try:
-            packed_R, plain_R = module.forward_packed(batch), module.forward_plain(batch)
+            packed_R, plain_R = module.forward_packed(batch)[:, -1], module.forward_plain(batch)[:, -1]
         except UnsupportedAttentionError as error:
             module.use_plain()
             return str(error)

@@ -1,4 +1,4 @@
-"""How each architecture turns hidden states into one reward, over packed rows.
+"""How each architecture turns hidden states into the features of a reward, over packed rows.
 
 transformers' own classes stay in charge of the weights, so what is saved is what everyone else loads; only the reading of the
 pooled position is ours: by the known end of each sequence, never by searching for the pad id.
@@ -35,8 +35,12 @@ class Family(Protocol):
         """What the first token's position is."""
         ...
 
-    def rewards(self, model: Any, hidden_TW: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
-        """fp32 rewards, shape (R,)."""
+    def features(self, model: Any, hidden_TW: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+        """What the last linear layer reads, fp32, shape (R, W)."""
+        ...
+
+    def linear(self, model: Any) -> nn.Module:
+        """The last linear layer: features to one reward."""
         ...
 
 
@@ -49,8 +53,11 @@ class LastToken:
     def position_offset(self, model: Any) -> int:
         return 0
 
-    def rewards(self, model: Any, hidden_TW: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
-        return model.score(hidden_TW[batch.last_R].float())[:, 0]
+    def features(self, model: Any, hidden_TW: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+        return hidden_TW[batch.last_R].float()
+
+    def linear(self, model: Any) -> nn.Module:
+        return model.score
 
 
 class BertPooler:
@@ -62,9 +69,12 @@ class BertPooler:
     def position_offset(self, model: Any) -> int:
         return 0
 
-    def rewards(self, model: Any, hidden_TW: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+    def features(self, model: Any, hidden_TW: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
         pooled_RW = model.bert.pooler(hidden_TW[batch.first_R].unsqueeze(1))
-        return model.classifier(model.dropout(pooled_RW).float())[:, 0]
+        return model.dropout(pooled_RW).float()
+
+    def linear(self, model: Any) -> nn.Module:
+        return model.classifier
 
 
 class RobertaHead:
@@ -76,8 +86,13 @@ class RobertaHead:
     def position_offset(self, model: Any) -> int:
         return model.config.pad_token_id + 1
 
-    def rewards(self, model: Any, hidden_TW: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
-        return model.classifier(hidden_TW[batch.first_R].unsqueeze(1).float())[:, 0]
+    def features(self, model: Any, hidden_TW: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+        head = model.classifier
+        dense_RW = torch.tanh(head.dense(head.dropout(hidden_TW[batch.first_R].float())))
+        return head.dropout(dense_RW)
+
+    def linear(self, model: Any) -> nn.Module:
+        return model.classifier.out_proj
 
 
 class ModernBertHead:
@@ -89,12 +104,15 @@ class ModernBertHead:
     def position_offset(self, model: Any) -> int:
         return 0
 
-    def rewards(self, model: Any, hidden_TW: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+    def features(self, model: Any, hidden_TW: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
         if model.config.classifier_pooling == "cls":
             pooled_RW = hidden_TW[batch.first_R]
         else:
             pooled_RW = torch.stack([hidden_TW[s.start : s.start + s.length].mean(0) for s in batch.layout.segments])
-        return model.classifier(model.drop(model.head(pooled_RW)).float())[:, 0]
+        return model.drop(model.head(pooled_RW)).float()
+
+    def linear(self, model: Any) -> nn.Module:
+        return model.classifier
 
 
 def family_of(model: Any) -> Family | None:

@@ -1,6 +1,6 @@
 """The trainable part: a transformers sequence classifier that takes packed rows.
 
-Legend: T tokens, R sequences, W width.
+Legend: T tokens, R sequences, W width, C columns of values.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from preferent.models.packing import PackedBatch
 class RewardModule(nn.Module):
     """Rewards for every sequence of a packed batch, through packed rows or, where those cannot be used, padded batches.
 
-    `packed` says which; `share` whether common beginnings are computed once. Both paths give the same rewards.
+    `packed` says which; `share` whether common beginnings are computed once. Both paths give the same rewards. `heads` reads several
+    numbers from the features that the model's own last layer reads one from: features of shape (R, W) to values of shape (R, C), the
+    last column of which is the reward.
     """
 
     def __init__(self, model: Any, *, packed: bool = True) -> None:
@@ -32,6 +34,7 @@ class RewardModule(nn.Module):
         self.packed = packed and self.family is not None and _accepts_packed_attention(model)
         self.share = self.packed and self.family is not None and self.family.causal
         self._final = final_layer(model) if self.share else None
+        self.heads: nn.Module | None = None
         # The head runs in fp32 whatever the backbone runs in: bf16 has steps of 0.125 near 23, which makes ties.
         head = head_of(model)[1].float()
         head.register_forward_pre_hook(_to_float)
@@ -51,8 +54,19 @@ class RewardModule(nn.Module):
             self.model.set_attn_implementation(self._native_attention)
 
     def forward(self, batch: PackedBatch) -> torch.Tensor:
-        """fp32 rewards, shape (R,)."""
+        """fp32 values, shape (R, C): one column, the reward, or those of `heads`."""
         return self.forward_packed(batch) if self.packed else self.forward_plain(batch)
+
+    @property
+    def linear(self) -> nn.Module:
+        """The model's own last layer, features to one reward."""
+        if self.family is not None:
+            return self.family.linear(self.model)
+        return [part for part in head_of(self.model)[1].modules() if isinstance(part, nn.Linear)][-1]
+
+    def _values(self, features_RW: torch.Tensor) -> torch.Tensor:
+        read = self.linear if self.heads is None else self.heads
+        return read(features_RW).float()
 
     def forward_packed(self, batch: PackedBatch) -> torch.Tensor:
         assert self.family is not None
@@ -61,15 +75,15 @@ class RewardModule(nn.Module):
         final = None if self._final is None or self._final.recomputed else self._final
         if final is not None:
             extra["final_layer"] = final.index
-        with nullcontext() if final is None else final.reading(batch.last_R):
+        with nullcontext() if final is None else final.reading(batch.needed_M):
             hidden_TW = backbone(
                 input_ids=batch.input_ids_T.unsqueeze(0), position_ids=batch.position_ids_T.unsqueeze(0), layout=batch.layout, **extra
             ).last_hidden_state[0]
         with torch.autocast(hidden_TW.device.type, enabled=False):
-            return self.family.rewards(self.model, hidden_TW, batch).float()
+            return self._values(self.family.features(self.model, hidden_TW, batch))
 
     def forward_plain(self, batch: PackedBatch) -> torch.Tensor:
-        """The same rewards from a right-padded batch through the model's own forward."""
+        """The same values from a right-padded batch through the model's own forward."""
         ids_RL, mask_RL = padded(batch, self.model.config.pad_token_id)
         if not isinstance(self.family, type(None)) and self.family.causal:
             # The model's own pooling looks for the pad id; ours knows where each sequence ends.
@@ -78,8 +92,18 @@ class RewardModule(nn.Module):
             ends_R = mask_RL.sum(1) - 1
             last_RW = hidden_RLW[torch.arange(len(ends_R), device=ends_R.device), ends_R]
             with torch.autocast(last_RW.device.type, enabled=False):
-                return self.model.score(last_RW.float())[:, 0].float()
-        return self.model(input_ids=ids_RL, attention_mask=mask_RL).logits[:, 0].float()
+                return self._values(last_RW.float())
+        if self.heads is None:
+            return self.model(input_ids=ids_RL, attention_mask=mask_RL).logits[:, :1].float()
+        # Any architecture: what its last layer is given are the features.
+        seen: list[torch.Tensor] = []
+        hook = self.linear.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        try:
+            self.model(input_ids=ids_RL, attention_mask=mask_RL)
+        finally:
+            hook.remove()
+        with torch.autocast(ids_RL.device.type, enabled=False):
+            return self._values(seen[-1].float())
 
 
 def _to_float(head: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

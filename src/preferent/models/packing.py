@@ -43,13 +43,18 @@ class PackedBatch:
     """A packed row ready for a model.
 
     input_ids_T, position_ids_T: shape (T,). first_R, last_R: row index of each sequence's first and last token, shape (R,).
-    `sequences` keeps the token lists themselves, in order, for the plain path.
+    read_N: row indices of the tokens whose hidden states are read, sequence by sequence; the last of each unless `pack` was told
+    others. needed_M: the same rows, each once. reads: the same as offsets into the sequences. `sequences` keeps the token lists
+    themselves, in order, for the plain path.
     """
 
     input_ids_T: torch.Tensor
     position_ids_T: torch.Tensor
     first_R: torch.Tensor
     last_R: torch.Tensor
+    read_N: torch.Tensor
+    needed_M: torch.Tensor
+    reads: tuple[tuple[int, ...], ...]
     layout: Layout
     sequences: tuple[tuple[int, ...], ...]
 
@@ -64,6 +69,8 @@ class PackedBatch:
             position_ids_T=self.position_ids_T.to(device),
             first_R=self.first_R.to(device),
             last_R=self.last_R.to(device),
+            read_N=self.read_N.to(device),
+            needed_M=self.needed_M.to(device),
             layout=Layout(self.layout.segments, self.layout.causal),
         )
 
@@ -94,11 +101,18 @@ def _shared(sequences: Sequence[Sequence[int]], share: bool) -> int:
     return shared if shared >= MIN_SHARED else 0
 
 
-def pack(bundles: Sequence[Sequence[Sequence[int]]], *, causal: bool = True, share: bool = True, position_offset: int = 0) -> PackedBatch:
+def pack(
+    bundles: Sequence[Sequence[Sequence[int]]],
+    *,
+    causal: bool = True,
+    share: bool = True,
+    position_offset: int = 0,
+    reads: Sequence[Sequence[int]] | None = None,
+) -> PackedBatch:
     """Lay bundles of token sequences into one row; sequence order is bundle by bundle.
 
     `share` must be False for bidirectional models (a prompt token would see the response). `position_offset` is added to every
-    position (RoBERTa counts from its pad id + 1).
+    position (RoBERTa counts from its pad id + 1). `reads`: for each sequence, in that order, the offsets of the tokens to read.
     """
     if share and not causal:
         raise ValueError("a bidirectional model cannot share beginnings: its prompt tokens see the response")
@@ -106,7 +120,11 @@ def pack(bundles: Sequence[Sequence[Sequence[int]]], *, causal: bool = True, sha
     positions: list[int] = []
     first: list[int] = []
     last: list[int] = []
+    rows: list[int] = []
     segments: list[Segment] = []
+    sequences = tuple(tuple(sequence) for bundle in bundles for sequence in bundle)
+    offsets = tuple((len(sequence) - 1,) for sequence in sequences) if reads is None else tuple(tuple(read) for read in reads)
+    asked = iter(offsets)
     for bundle in bundles:
         shared = _shared(bundle, share)
         origin = len(ids)
@@ -118,11 +136,15 @@ def pack(bundles: Sequence[Sequence[Sequence[int]]], *, causal: bool = True, sha
             segments.append(Segment(start, len(sequence) - skip, origin, skip))
             first.append(origin if skip else start)
             last.append(len(ids) - 1)
+            rows.extend(origin + offset if offset < skip else start - skip + offset for offset in next(asked))
     return PackedBatch(
         input_ids_T=torch.tensor(ids, dtype=torch.long),
         position_ids_T=torch.tensor(positions, dtype=torch.long),
         first_R=torch.tensor(first, dtype=torch.long),
         last_R=torch.tensor(last, dtype=torch.long),
+        read_N=torch.tensor(rows, dtype=torch.long),
+        needed_M=torch.tensor(sorted(set(rows)), dtype=torch.long),
+        reads=offsets,
         layout=Layout(tuple(segments), causal),
-        sequences=tuple(tuple(sequence) for bundle in bundles for sequence in bundle),
+        sequences=sequences,
     )

@@ -121,7 +121,7 @@ class RewardModel:
                 for rows in self._batches(exchanges, tokens, budget):
                     flat = [row for bundle in rows for row in bundle]
                     batch = self.pack([[tokens[row].ids for row in bundle] for bundle in rows])
-                    reward_N[flat] = self.module(batch.to(self.device)).double().cpu().numpy()
+                    reward_N[flat] = self.module(batch.to(self.device))[:, -1].double().cpu().numpy()
                     if progress is not None:
                         progress(len(flat))
         finally:

@@ -36,10 +36,10 @@ def choose_path(model: torch.nn.Module, trainee: Trainee, batch: PackedBatch, dt
     try:
         with torch.no_grad():
             reward.packed = False
-            plain_R, _ = model(batch)
+            plain_R = model(batch).reward_R
             reward.packed = True
             try:
-                packed_R, _ = model(batch)
+                packed_R = model(batch).reward_R
             except UnsupportedAttentionError as error:
                 reward.use_plain()
                 return PathCheck("plain", None, f"padded batches: {error}")

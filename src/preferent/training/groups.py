@@ -35,14 +35,30 @@ class GroupRanking:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class GroupRatings:
+    """What people said of single responses: response_M indices into the responses of a group, objective_M columns of the values,
+    value_M the ratings, record_M the records they came from, all of shape (M,). An objective nobody rated has no entry."""
+
+    response_M: Ints
+    objective_M: Ints
+    value_M: Floats
+    record_M: Ints
+
+
+_NONE = np.empty(0, dtype=np.int64)
+NO_RATINGS = GroupRatings(_NONE, _NONE, np.empty(0), _NONE)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Group:
     """A prompt with its distinct responses, in order of first appearance, and the edges between them.
 
     i_E, j_E: indices into `exchanges`. p_E: probability that i is preferred to j. weight_E > 0. margin_E: 0 where there is none.
     tie_E: share of ties (votes of 0.5; where votes are not known, 1 if p is exactly 0.5 and 0 otherwise). record_E: position of the
     edge's record in the input of `group_records`, from 0. from_ranking_E: the edge is a pair of a ranking, which is also in
-    `rankings`; a loss on whole rankings takes those and leaves these edges out. names: what to call the group's records in a
-    message, by record: the id, or "record 1" for the first of the input. prompt_key: a digest of the prompt, the same in every run.
+    `rankings`; a loss on whole rankings takes those and leaves these edges out. objective_E: the column of the model's values that
+    the edge compares, -1 for the reward itself. annotator_E: whose word it is, -1 where it is not known. names: record -> what to
+    call it in a message: its id, or "record 1" for the first of the input. prompt_key: a digest of the prompt, the same in every run.
     """
 
     prompt_key: str
@@ -55,8 +71,11 @@ class Group:
     tie_E: Floats
     record_E: Ints
     from_ranking_E: NDArray[np.bool_]
-    names: tuple[str, ...]
+    objective_E: Ints
+    annotator_E: Ints
+    names: dict[int, str]
     rankings: tuple[GroupRanking, ...] = ()
+    ratings: GroupRatings = NO_RATINGS
 
     @property
     def n_edges(self) -> int:
@@ -69,9 +88,9 @@ class _Draft:
 
     prompt: Prompt
     index: dict[str, int] = field(default_factory=dict)
-    edges: list[tuple[int, int, float, float, float, float, int, bool]] = field(default_factory=list)
+    edges: list[tuple[int, int, float, float, float, float, int, bool, int, int]] = field(default_factory=list)
     rankings: list[GroupRanking] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
+    names: dict[int, str] = field(default_factory=dict)
 
     def place(self, response: str) -> int:
         return self.index.setdefault(response, len(self.index))
@@ -89,7 +108,7 @@ def group_records(records: Iterable[Preference | Ranking]) -> list[Group]:
         draft = drafts.get(key)
         if draft is None:
             draft = drafts[key] = _Draft(record.prompt)
-        draft.names.append(record.id or f"record {number + 1}")
+        draft.names[number] = record.id or f"record {number + 1}"
         if isinstance(record, Ranking):
             _add_ranking(draft, record, number)
         else:
@@ -113,21 +132,21 @@ def tie_share(preference: Preference) -> float:
 def _add_preference(draft: _Draft, record: Preference, number: int) -> None:
     i, j = draft.place(record.response_a), draft.place(record.response_b)
     if i == j:
-        raise _same(draft.names[-1], record.response_a)
-    draft.edges.append((i, j, record.p_a, record.weight, record.margin or 0.0, tie_share(record), number, False))
+        raise _same(draft.names[number], record.response_a)
+    draft.edges.append((i, j, record.p_a, record.weight, record.margin or 0.0, tie_share(record), number, False, -1, -1))
 
 
 def _add_ranking(draft: _Draft, record: Ranking, number: int) -> None:
     indices = tuple(draft.place(response) for response in record.responses)
     if len(set(indices)) < len(indices):
         twice = next(response for response in record.responses if record.responses.count(response) > 1)
-        raise _same(draft.names[-1], twice)
+        raise _same(draft.names[number], twice)
     draft.rankings.append(GroupRanking(np.array(indices, dtype=np.int64), np.array(record.ranks), record.weight, number))
     for a in range(len(indices)):
         for b in range(a + 1, len(indices)):
             tie = record.ranks[a] == record.ranks[b]
             p = 0.5 if tie else float(record.ranks[a] < record.ranks[b])
-            draft.edges.append((indices[a], indices[b], p, record.weight, 0.0, float(tie), number, True))
+            draft.edges.append((indices[a], indices[b], p, record.weight, 0.0, float(tie), number, True, -1, -1))
 
 
 def _same(name: str, response: str) -> DataError:
@@ -139,7 +158,7 @@ def _same(name: str, response: str) -> DataError:
 
 
 def _finish(draft: _Draft) -> Group:
-    i, j, p, weight, margin, tie, record, ranked = zip(*draft.edges, strict=True)
+    i, j, p, weight, margin, tie, record, ranked, objective, annotator = zip(*draft.edges, strict=True)
     return Group(
         prompt_key=prompt_key(draft.prompt),
         exchanges=tuple(Exchange(prompt=draft.prompt, response=response) for response in draft.index),
@@ -151,7 +170,9 @@ def _finish(draft: _Draft) -> Group:
         tie_E=np.array(tie, dtype=np.float64),
         record_E=np.array(record, dtype=np.int64),
         from_ranking_E=np.array(ranked, dtype=np.bool_),
-        names=tuple(draft.names),
+        objective_E=np.array(objective, dtype=np.int64),
+        annotator_E=np.array(annotator, dtype=np.int64),
+        names=draft.names,
         rankings=tuple(draft.rankings),
     )
 
@@ -192,13 +213,12 @@ def _split(group: Group, max_responses: int, seed: int) -> list[Group]:
         else:
             chosen.append(list(tiles[tile]))
             responses = own
-    named = dict(zip(np.unique(group.record_E).tolist(), group.names, strict=True))
-    parts = [_part(group, np.flatnonzero(group.record_E == ranking.record), (ranking,), named) for ranking in group.rankings]
-    return parts + [_part(group, np.array(sorted(edges)), (), named) for edges in chosen]
+    parts = [_part(group, np.flatnonzero(group.record_E == ranking.record), (ranking,)) for ranking in group.rankings]
+    return parts + [_part(group, np.array(sorted(edges)), ()) for edges in chosen]
 
 
-def _part(group: Group, edges: Ints, rankings: tuple[GroupRanking, ...], named: dict[int, str]) -> Group:
-    """The group restricted to some edges and the responses they touch; `named` are the names of its records."""
+def _part(group: Group, edges: Ints, rankings: tuple[GroupRanking, ...]) -> Group:
+    """The group restricted to some edges and the responses they touch."""
     used = np.unique(np.concatenate([group.i_E[edges], group.j_E[edges]]))
     record_E = group.record_E[edges]
     return Group(
@@ -212,7 +232,9 @@ def _part(group: Group, edges: Ints, rankings: tuple[GroupRanking, ...], named: 
         tie_E=group.tie_E[edges],
         record_E=record_E,
         from_ranking_E=group.from_ranking_E[edges],
-        names=tuple(named[record] for record in np.unique(record_E).tolist()),
+        objective_E=group.objective_E[edges],
+        annotator_E=group.annotator_E[edges],
+        names={record: group.names[record] for record in np.unique(record_E).tolist()},
         rankings=tuple(
             GroupRanking(np.searchsorted(used, ranking.index_K), ranking.rank_K, ranking.weight, ranking.record) for ranking in rankings
         ),

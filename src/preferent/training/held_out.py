@@ -67,7 +67,7 @@ def measure(
         with torch.no_grad():
             for numbers in [*mine, *[batches[0]] * idle]:
                 groups = [prepared.groups[number] for number in numbers]
-                reward_R = model(pack(groups))[0].double().cpu().numpy()
+                reward_R = model(pack(groups)).reward_R.double().cpu().numpy()
                 ends = np.cumsum([len(item.ids) for item in groups])
                 reward_of |= dict(zip(numbers, np.split(reward_R, ends[:-1]), strict=True))
     finally:

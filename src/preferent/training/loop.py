@@ -30,6 +30,7 @@ from preferent.training.objective import NonFiniteError, summed_loss, weight_of
 from preferent.training.observer import Observer
 from preferent.training.prepare import Prepared, TokenGroup
 from preferent.training.signals import StopRequest
+from preferent.training.trainee import Outputs
 
 # Without `save_every`, a run saves its state this often (seconds), so that a crash costs minutes.
 SAVE_SECONDS = 300.0
@@ -179,19 +180,23 @@ def backward(run: Run, micro: Sequence[int], weight: float, bad: list[tuple[int,
     groups = [run.train.groups[number] for number in micro]
     if not groups:
         smallest = run.train.groups[int(np.argmin(run.train.tokens_G))]
-        reward_R, log_nu = run.trainee(run.pack([smallest]))
-        loss = 0.0 * reward_R.sum() + (0.0 if log_nu is None else 0.0 * log_nu)
+        loss = nothing(run.trainee(run.pack([smallest])))
     else:
-        reward_R, log_nu = run.trainee(run.pack(groups))
+        outputs = run.trainee(run.pack(groups))
         try:
-            loss = summed_loss(reward_R, log_nu, groups, run.config.loss) / weight
+            loss = summed_loss(outputs, groups, run.config.loss) / weight
         except NonFiniteError as error:
             bad += zip(error.records, names_of(groups, error.records), strict=True)
             # Goes on, since the other processes would wait for ever; the gradient takes the news to them.
-            loss = reward_R.sum() * math.nan
+            loss = outputs.values_RC.sum() * math.nan
     # Gradients are averaged over processes; the loss was divided by the weight of all of them.
     accelerator.backward(loss * accelerator.num_processes)
     return loss.detach()
+
+
+def nothing(outputs: Outputs) -> torch.Tensor:
+    """A loss of 0 that every output takes part in, as wrapped models want it."""
+    return torch.stack([0.0 * part.sum() for part in outputs if part is not None]).sum()
 
 
 def refuse_non_finite(run: Run, step: Sequence[int], progress: Progress, norm: Any, bad: Sequence[tuple[int, str]]) -> None:
@@ -209,7 +214,7 @@ def names_of(groups: Sequence[TokenGroup], records: Sequence[int] | None = None)
     """What to call the records of these groups, or those of them that are in `records`."""
     named: dict[int, str] = {}
     for item in groups:
-        named |= zip(np.unique(item.group.record_E).tolist(), item.group.names, strict=True)
+        named |= item.group.names
     return [named[record] for record in (sorted(named) if records is None else records)]
 
 

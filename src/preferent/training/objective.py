@@ -16,11 +16,15 @@ from preferent.training import losses
 from preferent.training.config import BradleyTerry, Davidson, Loss, PlackettLuce, RaoKupper
 from preferent.training.groups import GroupRanking
 from preferent.training.prepare import TokenGroup
+from preferent.training.trainee import Outputs
 
 
 @dataclass(frozen=True, slots=True)
 class Edges:
-    """Every comparison of some groups: indices into the rewards of the batch, and what was said about each."""
+    """Every comparison of some groups: indices into the values of the batch, and what was said about each.
+
+    objective_E: the column of the values that is compared, -1 for the reward. annotator_E: who said it, -1 when that is not known.
+    """
 
     i_E: torch.Tensor
     j_E: torch.Tensor
@@ -29,6 +33,8 @@ class Edges:
     tie_E: torch.Tensor
     margin_E: torch.Tensor | None
     record_E: torch.Tensor
+    objective_E: torch.Tensor
+    annotator_E: torch.Tensor
 
 
 def edges_of(groups: Sequence[TokenGroup], *, without_rankings: bool = False) -> Edges:
@@ -46,10 +52,14 @@ def edges_of(groups: Sequence[TokenGroup], *, without_rankings: bool = False) ->
             group.tie_E,
             group.margin_E,
             group.record_E,
+            group.objective_E,
+            group.annotator_E,
         )
         parts.append(tuple(column[keep] for column in columns))
         offset += len(item.ids)
-    i_E, j_E, p_E, weight_E, tie_E, margin_E, record_E = (np.concatenate(column) for column in zip(*parts, strict=True))
+    i_E, j_E, p_E, weight_E, tie_E, margin_E, record_E, objective_E, annotator_E = (
+        np.concatenate(column) for column in zip(*parts, strict=True)
+    )
     return Edges(
         i_E=torch.from_numpy(i_E),
         j_E=torch.from_numpy(j_E),
@@ -58,6 +68,8 @@ def edges_of(groups: Sequence[TokenGroup], *, without_rankings: bool = False) ->
         tie_E=torch.from_numpy(tie_E).float(),
         margin_E=torch.from_numpy(margin_E).float() if margin_E.any() else None,
         record_E=torch.from_numpy(record_E),
+        objective_E=torch.from_numpy(objective_E),
+        annotator_E=torch.from_numpy(annotator_E),
     )
 
 
@@ -69,25 +81,28 @@ def weight_of(groups: Sequence[TokenGroup], loss: Loss) -> float:
     return sum(float(item.group.weight_E.sum()) for item in groups)
 
 
-def summed_loss(reward_R: torch.Tensor, log_nu: torch.Tensor | None, groups: Sequence[TokenGroup], loss: Loss) -> torch.Tensor:
+def summed_loss(outputs: Outputs, groups: Sequence[TokenGroup], loss: Loss) -> torch.Tensor:
     """Weighted sum of the losses of all edges (and rankings) of a batch.
 
     Raises NonFiniteError naming the records when one is NaN or infinite.
     """
     listwise = isinstance(loss, PlackettLuce)
     edges = edges_of(groups, without_rankings=listwise)
-    loss_E = edge_loss(reward_R, log_nu, edges, loss)
+    loss_E = edge_loss(outputs, edges, loss)
     _refuse_non_finite(loss_E, edges.record_E)
     total = (loss_E * edges.weight_E.to(loss_E)).sum()
     if listwise:
-        total = total + _ranking_loss(reward_R, groups)
+        total = total + _ranking_loss(outputs.reward_R, groups)
     return total
 
 
-def edge_loss(reward_R: torch.Tensor, log_nu: torch.Tensor | None, edges: Edges, loss: Loss) -> torch.Tensor:
-    """Loss of each edge, shape (E,). Under Plackett-Luce a comparison is a ranking of two items: Bradley-Terry."""
-    device = reward_R.device
-    reward_i_E, reward_j_E, p_E = reward_R[edges.i_E.to(device)], reward_R[edges.j_E.to(device)], edges.p_E.to(device)
+def edge_loss(outputs: Outputs, edges: Edges, loss: Loss) -> torch.Tensor:
+    """Loss of each edge, shape (E,), on the column of its objective. Under Plackett-Luce a comparison is a ranking of two items:
+    Bradley-Terry."""
+    values_RC, log_nu = outputs.values_RC, outputs.log_nu
+    device = values_RC.device
+    column_E, p_E = edges.objective_E.to(device), edges.p_E.to(device)
+    reward_i_E, reward_j_E = values_RC[edges.i_E.to(device), column_E], values_RC[edges.j_E.to(device), column_E]
     if isinstance(loss, Davidson | RaoKupper):
         assert log_nu is not None
         outcome_E3 = losses.outcomes(p_E, edges.tie_E.to(device))

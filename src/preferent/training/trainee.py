@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 
@@ -12,8 +14,19 @@ from preferent.models.reward_model import RewardModel
 from preferent.training.config import Davidson, RaoKupper, TrainConfig
 
 
+class Outputs(NamedTuple):
+    """values_RC: shape (R, C), the last column is the reward. log_nu: the tie parameter of losses that have one."""
+
+    values_RC: torch.Tensor
+    log_nu: torch.Tensor | None = None
+
+    @property
+    def reward_R(self) -> torch.Tensor:
+        return self.values_RC[:, -1]
+
+
 class Trainee(nn.Module):
-    """forward(batch) -> (rewards of shape (R,), log of the tie parameter or None)."""
+    """The reward module with whatever else a loss has to learn; forward(batch) -> Outputs."""
 
     def __init__(self, reward: RewardModule, *, ties: bool) -> None:
         super().__init__()
@@ -22,9 +35,9 @@ class Trainee(nn.Module):
         # What FSDP wraps, each as one unit.
         self._no_split_modules = getattr(reward.model, "_no_split_modules", None)
 
-    def forward(self, batch: PackedBatch) -> tuple[torch.Tensor, torch.Tensor | None]:
+    def forward(self, batch: PackedBatch) -> Outputs:
         # Handed out by forward, since a sharded parameter is whole only there.
-        return self.reward(batch), None if self.log_nu is None else self.log_nu[0] * 1.0
+        return Outputs(self.reward(batch), None if self.log_nu is None else self.log_nu[0] * 1.0)
 
 
 def trainee_of(model: RewardModel, config: TrainConfig) -> Trainee:
