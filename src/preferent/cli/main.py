@@ -1,7 +1,8 @@
 """The `preferent` command: a table of subcommands loaded when they run, and what every failure looks like from a shell.
 
 Exit codes: 0 done, 1 the user's data or settings, 2 usage, 130 interrupted, 141 the reader of our output went away.
-A subcommand lives in `preferent/cli/<name>.py` as a click command named `command`; an int that it returns is the exit code.
+A subcommand lives in `preferent/cli/<name>.py` (dashes as underscores) as a click command named `command`; an int that it returns
+is the exit code.
 """
 
 from __future__ import annotations
@@ -24,10 +25,14 @@ from preferent.core.extras import missing_extra
 COMMANDS = {
     "agree": "How far annotators agree, and the ceiling that sets for any model.",
     "aggregate": "Turn judgments into soft preferences, and say which annotators to believe.",
+    "annotators": "Report on the annotators: reliability, bias, groups, disagreements, coverage.",
     "next": "Choose what to ask next, of whom, and say how many votes a pair still needs.",
     "check": "Pass a file of preferences or step labels through the data gate and print its ledger.",
+    "label-steps": "Label the steps of solutions by rollouts, binary search, a judge, or two of them.",
     "train": "Train a reward model on preferences.",
     "evaluate": "Accuracy, calibration and baselines of a reward model, with intervals.",
+    "audit": "What a reward pays for that it should not, on your texts or on built-in ones.",
+    "compare": "Two scorers on the same texts: who is better where, and what cannot be told.",
     "score": "Give every prompt and response of a file its reward.",
     "doctor": "Run the invariance suite on any sequence-classification reward model.",
     "demo": "The whole way once, offline, in a world whose true reward is known.",
@@ -48,7 +53,8 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self.table:
             return None
-        command = import_module(f"preferent.cli.{cmd_name}").command
+        # Words are parted by dashes in a shell, by underscores in a module's name.
+        command = import_module(f"preferent.cli.{cmd_name.replace('-', '_')}").command
         command.name, command.short_help = cmd_name, self.table[cmd_name]
         return command
 
