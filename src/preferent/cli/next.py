@@ -87,7 +87,7 @@ def command(judgments: Path, output: Path, force: bool, as_json: bool, **options
     from preferent.data.write import refuse_overwrite, write_jsonl
 
     refuse_overwrite(output, force=force)
-    table = _table(judgments, options["objective"], options["repeats"])
+    table = read_table(judgments, options["objective"], options["repeats"])
     judged, candidates = _candidates(judgments, table, options)
     if options["strategy"] == "uncertainty":
         candidates = _with_uncertainty(candidates, options)
@@ -108,7 +108,8 @@ def command(judgments: Path, output: Path, force: bool, as_json: bool, **options
         talk(f"note: {note}")
 
 
-def _table(judgments: Path, objective: str | None, repeats: Any) -> Any:
+def read_table(judgments: Path, objective: str | None, repeats: Any) -> Any:
+    """The votes on one objective, labels a, b and tie. Raises DataError where there are several objectives and none is chosen."""
     from preferent.annotators.table import Policies
     from preferent.annotators.table_read import read_votes
     from preferent.core.errors import DataError
