@@ -90,7 +90,7 @@ class Audit:
 
 
 def audit(
-    scorer: Scorer,
+    scorer: Scorer | Memo,
     data: AuditData | None = None,
     *,
     only: Sequence[str] = (),
@@ -104,10 +104,11 @@ def audit(
     """Ask `scorer` the questions named in `only` (default: all of QUESTIONS).
 
     `maths` is `preferent.optimize.best_of_n`, for the best-of-n question; `gold` a stronger scorer for it. `progress` is called with the
-    number of texts just scored. Raises ConfigError for a question that does not exist, ModelError for a reward that is no number.
+    number of texts just scored (a Memo has its own).
+    Raises ConfigError for a question that does not exist, ModelError for a reward that is no number.
     """
     asked = chosen_questions(only)
-    memo = Memo(scorer, progress=progress)
+    memo = scorer if isinstance(scorer, Memo) else Memo(scorer, progress=progress)
     subject = Subject(memo, data or built_in_probes(), settings or AuditSettings(), temperature, gold, maths, votes)
     answers = tuple(_settled(QUESTIONS[name](subject)) for name in asked)
     return Audit(

@@ -34,8 +34,8 @@ class Memo:
     `progress` is called with the number of texts just scored. `seconds` and `n_scored` say what it took.
     """
 
-    def __init__(self, scorer: Scorer, *, progress: Callable[[int], None] | None = None) -> None:
-        self.name = scorer.name
+    def __init__(self, scorer: Scorer, *, progress: Callable[[int], None] | None = None, name: str | None = None) -> None:
+        self.name = name or scorer.name
         self.seconds = 0.0
         self._scorer = scorer
         self._progress = progress

@@ -60,9 +60,7 @@ def verdict_lines(found: Audit) -> tuple[str, ...]:
         rest.append(accuracy.summary)
     if unknown:
         rest.append(f"{unknown} more could not be told: too little of what they need is in these texts.")
-    for answer in found.answers:
-        if answer.skipped:
-            rest.append(f"Not asked: {answer.title.lower()} ({answer.skipped}).")
+    rest += [f"Not asked: {answer.title.lower()} ({answer.skipped})." for answer in found.answers if answer.skipped]
     return (first, *rest)
 
 

@@ -47,18 +47,20 @@ def search(
 ) -> Search:
     """Hill climbing: each round proposes `width` random moves from the best text so far of every prompt and keeps the best if it is better.
 
-    The budget is rounds x width rewards per prompt. A move that returns None, changes nothing or touches the prompt is drawn again, and
-    given up after four draws. Raises ConfigError without moves or budget.
+    The budget is rounds x width rewards per prompt. A move that returns None, changes nothing, touches the prompt or makes the text longer
+    than three times its start and 400 characters is drawn again, and given up after four draws. Raises ConfigError without moves or budget.
     """
     if not moves or rounds < 1 or width < 1:
         raise ConfigError(f"search: {len(moves)} moves, rounds={rounds!r}, width={width!r}; allowed: at least one of each")
-    best = list(starts)
+    best, limit = list(starts), [3 * len(exchange.response) + 400 for exchange in starts]
     start_P = np.asarray(scorer.score(best).reward, dtype=np.float64)
     best_P, path = start_P.copy(), []
     for _ in range(rounds):
         proposed, owner = [], []
         for p, exchange in enumerate(best):
-            for candidate in {c.response: c for c in (_propose(exchange, moves, rng) for _ in range(width)) if c is not None}.values():
+            for candidate in {
+                c.response: c for c in (_propose(exchange, moves, limit[p], rng) for _ in range(width)) if c is not None
+            }.values():
                 proposed.append(candidate)
                 owner.append(p)
         if proposed:
@@ -70,10 +72,12 @@ def search(
     return Search(start_P, best_P, np.stack(path, axis=1), tuple(starts), tuple(best), rounds * width)
 
 
-def _propose(exchange: Exchange, moves: Sequence[Move], rng: np.random.Generator) -> Exchange | None:
+def _propose(exchange: Exchange, moves: Sequence[Move], limit: int, rng: np.random.Generator) -> Exchange | None:
     for _ in range(TRIES):
         found = moves[int(rng.integers(len(moves)))](exchange, rng)
-        if found is not None and found.prompt == exchange.prompt and found.response != exchange.response:
+        if found is None or found.prompt != exchange.prompt or found.response == exchange.response:
+            continue
+        if len(found.response) <= limit:
             return found
     return None
 
