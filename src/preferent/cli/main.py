@@ -32,6 +32,7 @@ COMMANDS = {
     "train": "Train a reward model on preferences.",
     "evaluate": "Accuracy, calibration and baselines of a reward model, with intervals.",
     "audit": "What a reward pays for that it should not, on your texts or on built-in ones.",
+    "benchmark": "A published benchmark, scored as its authors do, and what of it was trained on.",
     "compare": "Two scorers on the same texts: who is better where, and what cannot be told.",
     "score": "Give every prompt and response of a file its reward.",
     "doctor": "Run the invariance suite on any sequence-classification reward model.",
