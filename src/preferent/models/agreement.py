@@ -25,7 +25,9 @@ def settle_path(module: RewardModule) -> str | None:
     """
     if not module.packed:
         return None
-    batch = pack(_bundles(module), causal=module.causal, share=module.share, position_offset=module.position_offset)
+    prompts = module.needs_prompts
+    bundles = _bundles(module, prompts=prompts)
+    batch = pack(bundles, causal=module.causal, share=module.share, position_offset=module.position_offset, prompts=prompts)
     parameter = next(module.parameters())
     batch = batch.to(parameter.device)
     with torch.inference_mode():
@@ -43,8 +45,8 @@ def settle_path(module: RewardModule) -> str | None:
     return f"packed rewards differ from plain ones by {difference:.1e} (allowed {allowed:.1e})"
 
 
-def _bundles(module: RewardModule) -> list[list[list[int]]]:
-    """Three tails on one beginning, then two sequences of their own, all of ids the model knows."""
+def _bundles(module: RewardModule, *, prompts: bool) -> list[list[list[int]]]:
+    """Three tails on one beginning, then two sequences of their own, all of ids the model knows; before each its prompt if wanted."""
     vocabulary = module.model.get_input_embeddings().num_embeddings
     pad = module.model.config.pad_token_id
     ids = [i for i in range(vocabulary) if i != pad]
@@ -54,4 +56,6 @@ def _bundles(module: RewardModule) -> list[list[list[int]]]:
         return [ids[(start + (7 * step + step * step) * stride) % len(ids)] for step in range(length)]
 
     beginning = run(1, MIN_SHARED + 8)
-    return [[beginning + run(5, 4), beginning + run(11, 9), beginning + run(3, 1)], [run(2, 13)], [run(8, 21)]]
+    bundles = [[beginning + run(5, 4), beginning + run(11, 9), beginning + run(3, 1)], [run(2, 13)], [run(8, 21)]]
+    alone = [beginning, run(2, 5), run(8, 7)]
+    return [[prompt, *bundle] for prompt, bundle in zip(alone, bundles, strict=True)] if prompts else bundles

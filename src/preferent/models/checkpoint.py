@@ -12,14 +12,19 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from preferent.core.errors import ModelError
 from preferent.core.records import Record
+from preferent.models.objectives import HeadsSpec
 from preferent.models.quiet import quiet_transformers
 from preferent.models.render import RenderSpec
 
 CARD = "preferent.json"
+HEADS = "heads.safetensors"
 
 
 class Calibration(Record):
@@ -34,7 +39,11 @@ class Calibration(Record):
 
 
 class Card(Record):
-    """What the weights do not say: how text becomes ids, what the reward means, and where it came from."""
+    """What the weights do not say: how text becomes ids, what the reward means, and where it came from.
+
+    calibration: of the reward; calibrations: of the objectives that have held-out comparisons of their own, by name. heads: what
+    `heads.safetensors` holds, None for a model of one number.
+    """
 
     format: Literal[1] = 1
     version: str
@@ -42,6 +51,8 @@ class Card(Record):
     render: RenderSpec
     objectives: tuple[str, ...] = ("reward",)
     calibration: Calibration | None = None
+    calibrations: dict[str, Calibration] = {}
+    heads: HeadsSpec | None = None
     data: dict[str, Any] = {}
     config: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
@@ -60,14 +71,26 @@ def read_card(folder: Path) -> Card | None:
         ) from error
 
 
-def write_checkpoint(folder: Path, model: Any, tokenizer: Any, card: Card) -> None:
-    """Write weights (safetensors), tokenizer and card into `folder`, which may already hold other files."""
+def read_heads(folder: Path) -> dict[str, torch.Tensor]:
+    """The tensors of `heads.safetensors`. Raises ModelError when they are not there."""
+    try:
+        return load_file(folder / HEADS)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder / HEADS}: cannot be read: {error}", hint="its card names objectives, so the folder is incomplete: copy all of it"
+        ) from error
+
+
+def write_checkpoint(folder: Path, model: Any, tokenizer: Any, card: Card, *, heads: dict[str, torch.Tensor] | None = None) -> None:
+    """Write weights (safetensors), tokenizer, card and the tensors of further heads into `folder`, which may already hold other files."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
         model.config.architectures = [type(model).__name__]
         with quiet_transformers():
             model.save_pretrained(scratch)
             tokenizer.save_pretrained(scratch)
+        if heads is not None:
+            save_file(heads, Path(scratch, HEADS))
         _finish_tokenizer_config(Path(scratch, "tokenizer_config.json"), tokenizer)
         card_text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
         Path(scratch, CARD).write_text(card_text + "\n", encoding="utf-8")
@@ -77,6 +100,8 @@ def write_checkpoint(folder: Path, model: Any, tokenizer: Any, card: Card) -> No
             if target.is_dir():
                 shutil.rmtree(target)
             os.replace(Path(scratch, name), target)
+    if heads is None:
+        (folder / HEADS).unlink(missing_ok=True)
 
 
 def _finish_tokenizer_config(path: Path, tokenizer: Any) -> None:

@@ -22,7 +22,7 @@ class RewardModule(nn.Module):
 
     `packed` says which; `share` whether common beginnings are computed once. Both paths give the same rewards. `heads` reads several
     numbers from the features that the model's own last layer reads one from: features of shape (R, W) to values of shape (R, C), the
-    last column of which is the reward.
+    last column of which is the reward. Heads with `needs_prompts` are also given the features of each sequence's prompt alone.
     """
 
     def __init__(self, model: Any, *, packed: bool = True) -> None:
@@ -47,6 +47,32 @@ class RewardModule(nn.Module):
     def position_offset(self) -> int:
         return 0 if self.family is None else self.family.position_offset(self.model)
 
+    @property
+    def needs_prompts(self) -> bool:
+        """Whether a batch must hold the prompts alone as well."""
+        return bool(getattr(self.heads, "needs_prompts", False))
+
+    @property
+    def width(self) -> int:
+        """Numbers in the features of one sequence."""
+        return next(parameter.shape[1] for parameter in self.linear.parameters() if parameter.dim() == 2)
+
+    def attach(self, heads: nn.Module) -> None:
+        """Let `heads` read the features from now on; the model's own last layer is trained no more."""
+        self.heads = heads
+        for parameter in self.linear.parameters():
+            parameter.requires_grad_(False)
+
+    @torch.no_grad()
+    def fold(self, weight_1W: torch.Tensor) -> None:
+        """Make this the weight of the model's own last layer, without a bias: what everyone else reads the reward with."""
+        for name, parameter in self.linear.named_parameters():
+            last = name.rsplit(".", 1)[-1]
+            if last == "weight" and parameter.shape == weight_1W.shape:
+                parameter.copy_(weight_1W)
+            elif last == "bias":
+                parameter.zero_()
+
     def use_plain(self) -> None:
         """Leave packed rows for good; the attention that the model came with returns."""
         self.packed = self.share = False
@@ -64,9 +90,13 @@ class RewardModule(nn.Module):
             return self.family.linear(self.model)
         return [part for part in head_of(self.model)[1].modules() if isinstance(part, nn.Linear)][-1]
 
-    def _values(self, features_RW: torch.Tensor) -> torch.Tensor:
+    def _values(self, features_SW: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
+        """Features of all sequences to the values of those that are not prompts alone."""
         read = self.linear if self.heads is None else self.heads
-        return read(features_RW).float()
+        if batch.answers_R is None:
+            return read(features_SW).float()
+        features_RW = features_SW[batch.answers_R]
+        return (read(features_RW, features_SW[batch.prompts_R]) if self.needs_prompts else read(features_RW)).float()
 
     def forward_packed(self, batch: PackedBatch) -> torch.Tensor:
         assert self.family is not None
@@ -80,7 +110,7 @@ class RewardModule(nn.Module):
                 input_ids=batch.input_ids_T.unsqueeze(0), position_ids=batch.position_ids_T.unsqueeze(0), layout=batch.layout, **extra
             ).last_hidden_state[0]
         with torch.autocast(hidden_TW.device.type, enabled=False):
-            return self._values(self.family.features(self.model, hidden_TW, batch))
+            return self._values(self.family.features(self.model, hidden_TW, batch), batch)
 
     def forward_plain(self, batch: PackedBatch) -> torch.Tensor:
         """The same values from a right-padded batch through the model's own forward."""
@@ -92,9 +122,10 @@ class RewardModule(nn.Module):
             ends_R = mask_RL.sum(1) - 1
             last_RW = hidden_RLW[torch.arange(len(ends_R), device=ends_R.device), ends_R]
             with torch.autocast(last_RW.device.type, enabled=False):
-                return self._values(last_RW.float())
+                return self._values(last_RW.float(), batch)
         if self.heads is None:
-            return self.model(input_ids=ids_RL, attention_mask=mask_RL).logits[:, :1].float()
+            logits_S1 = self.model(input_ids=ids_RL, attention_mask=mask_RL).logits[:, :1].float()
+            return logits_S1 if batch.answers_R is None else logits_S1[batch.answers_R]
         # Any architecture: what its last layer is given are the features.
         seen: list[torch.Tensor] = []
         hook = self.linear.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -103,7 +134,7 @@ class RewardModule(nn.Module):
         finally:
             hook.remove()
         with torch.autocast(ids_RL.device.type, enabled=False):
-            return self._values(seen[-1].float())
+            return self._values(seen[-1].float(), batch)
 
 
 def _to_float(head: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -45,7 +45,8 @@ class PackedBatch:
     input_ids_T, position_ids_T: shape (T,). first_R, last_R: row index of each sequence's first and last token, shape (R,).
     read_N: row indices of the tokens whose hidden states are read, sequence by sequence; the last of each unless `pack` was told
     others. needed_M: the same rows, each once. reads: the same as offsets into the sequences. `sequences` keeps the token lists
-    themselves, in order, for the plain path.
+    themselves, in order, for the plain path. Where prompts alone are among the sequences, answers_R says which sequences are not, shape
+    (R,), and prompts_R which sequence is the prompt alone of each of those.
     """
 
     input_ids_T: torch.Tensor
@@ -57,6 +58,8 @@ class PackedBatch:
     reads: tuple[tuple[int, ...], ...]
     layout: Layout
     sequences: tuple[tuple[int, ...], ...]
+    answers_R: torch.Tensor | None = None
+    prompts_R: torch.Tensor | None = None
 
     @property
     def n_tokens(self) -> int:
@@ -72,6 +75,8 @@ class PackedBatch:
             read_N=self.read_N.to(device),
             needed_M=self.needed_M.to(device),
             layout=Layout(self.layout.segments, self.layout.causal),
+            answers_R=None if self.answers_R is None else self.answers_R.to(device),
+            prompts_R=None if self.prompts_R is None else self.prompts_R.to(device),
         )
 
 
@@ -108,11 +113,13 @@ def pack(
     share: bool = True,
     position_offset: int = 0,
     reads: Sequence[Sequence[int]] | None = None,
+    prompts: bool = False,
 ) -> PackedBatch:
     """Lay bundles of token sequences into one row; sequence order is bundle by bundle.
 
     `share` must be False for bidirectional models (a prompt token would see the response). `position_offset` is added to every
     position (RoBERTa counts from its pad id + 1). `reads`: for each sequence, in that order, the offsets of the tokens to read.
+    `prompts`: the first sequence of every bundle is the prompt alone.
     """
     if share and not causal:
         raise ValueError("a bidirectional model cannot share beginnings: its prompt tokens see the response")
@@ -147,4 +154,15 @@ def pack(
         reads=offsets,
         layout=Layout(tuple(segments), causal),
         sequences=sequences,
+        **(_roles([len(bundle) for bundle in bundles]) if prompts else {}),
     )
+
+
+def _roles(sizes: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Which sequences are answers, and where the prompt of each stands, when every bundle begins with its prompt alone."""
+    answers, prompts, start = [], [], 0
+    for size in sizes:
+        answers.extend(range(start + 1, start + size))
+        prompts.extend([start] * (size - 1))
+        start += size
+    return {"answers_R": torch.tensor(answers, dtype=torch.long), "prompts_R": torch.tensor(prompts, dtype=torch.long)}

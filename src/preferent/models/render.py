@@ -109,6 +109,16 @@ def tokenize(tokenizer: Any, exchanges: Sequence[Exchange], spec: RenderSpec) ->
     return [_truncate(tokenizer, ids, exchange, spec) for ids, exchange in zip(encoded, exchanges, strict=True)]
 
 
+def tokenize_prompts(tokenizer: Any, prompts: Sequence[Prompt], spec: RenderSpec) -> list[tuple[int, ...]]:
+    """Token ids of each prompt alone, up to where its response would begin; no response can be seen in them."""
+    found = []
+    for prompt in prompts:
+        ids = _prompt_ids(tokenizer, prompt)
+        dropped = len(ids) - spec.max_length
+        found.append(tuple(ids) if dropped <= 0 else _kept(tokenizer, ids, dropped, spec)[0])
+    return found
+
+
 def _render(tokenizer: Any, exchanges: Sequence[Exchange]) -> list[str]:
     conversations = [messages_of(exchange.prompt, exchange.response) for exchange in exchanges]
     try:
@@ -125,10 +135,17 @@ def _truncate(tokenizer: Any, ids: Sequence[int], exchange: Exchange, spec: Rend
     if len(ids) <= spec.max_length:
         return Tokens(tuple(ids))
     dropped = len(ids) - spec.max_length
+    kept, keep = _kept(tokenizer, ids, dropped, spec)
+    return Tokens(kept, dropped, response_cut=dropped + keep > len(_prompt_ids(tokenizer, exchange.prompt)))
+
+
+def _kept(tokenizer: Any, ids: Sequence[int], dropped: int, spec: RenderSpec) -> tuple[tuple[int, ...], bool]:
+    """The ids without the `dropped` first ones, and whether a leading BOS or CLS stays in place of one more."""
     head = (tokenizer.bos_token_id, tokenizer.cls_token_id)
     keep = spec.keep_first and ids[0] in head and ids[0] is not None
-    tail = ids[dropped + 1 :] if keep else ids[dropped:]
-    kept = (ids[0], *tail) if keep else tuple(tail)
-    prompt = tokenizer.apply_chat_template(messages_of(exchange.prompt), add_generation_prompt=True, tokenize=False)
-    prompt_ids = tokenizer(prompt, add_special_tokens=False, return_attention_mask=False, truncation=False, verbose=False)["input_ids"]
-    return Tokens(kept, dropped, response_cut=dropped + keep > len(prompt_ids))
+    return ((ids[0], *ids[dropped + 1 :]) if keep else tuple(ids[dropped:])), keep
+
+
+def _prompt_ids(tokenizer: Any, prompt: Prompt) -> Sequence[int]:
+    text = tokenizer.apply_chat_template(messages_of(prompt), add_generation_prompt=True, tokenize=False)
+    return tokenizer(text, add_special_tokens=False, return_attention_mask=False, truncation=False, verbose=False)["input_ids"]

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from preferent.core.errors import ConfigError, ModelError
-from preferent.core.records import Exchange, Scores
+from preferent.core.records import Exchange, Prompt, Scores
 from preferent.models.agreement import settle_path
 from preferent.models.backbones import ensure_pad, load_backbone, load_pretrained, longest_input
-from preferent.models.checkpoint import Card, read_card, write_checkpoint
+from preferent.models.checkpoint import Card, read_card, read_heads, write_checkpoint
 from preferent.models.module import RewardModule
-from preferent.models.packing import pack, packed_length
-from preferent.models.render import RenderSpec, Tokens, prepare_template, tokenize
+from preferent.models.objectives import Heads, HeadsSpec
+from preferent.models.packing import PackedBatch, pack, packed_length
+from preferent.models.render import RenderSpec, Tokens, prepare_template, tokenize, tokenize_prompts
 
 DEFAULT_MAX_LENGTH = 1024
 log = logging.getLogger(__name__)
@@ -83,8 +84,24 @@ class RewardModel:
         card = read_card(Path(path))
         if card is None:
             card = _foreign_card(str(path), model, tokenizer)
-        model.to(device).eval()
-        return cls(RewardModule(model), tokenizer, card, name=Path(path).name or str(path))
+        loaded = cls(RewardModule(model), tokenizer, card, name=Path(path).name or str(path))
+        if card.heads is not None:
+            loaded.add_heads(card.heads, tensors=read_heads(Path(path)))
+        loaded.module.to(device).eval()
+        return loaded
+
+    def add_heads(self, spec: HeadsSpec, *, seed: int = 0, shape: bool = True, tensors: dict[str, torch.Tensor] | None = None) -> Heads:
+        """Give the model one head per objective, fresh ones drawn from `seed` or those saved as `tensors`. Raises ModelError when these do
+        not fit."""
+        heads = Heads(spec, self.module.width, seed=seed, shape=shape)
+        if tensors is not None:
+            try:
+                heads.load_state_dict(tensors)
+            except RuntimeError as error:
+                raise ModelError(f"{self.name}: the saved heads do not fit the card: {str(error).splitlines()[-1].strip()}") from error
+        self.module.attach(heads.to(self.device))
+        self.card = self.card.model_copy(update={"heads": spec, "objectives": spec.names})
+        return heads
 
     @property
     def device(self) -> torch.device:
@@ -99,6 +116,10 @@ class RewardModel:
         """Render and tokenise: the one function of every path."""
         return tokenize(self.tokenizer, exchanges, self.card.render)
 
+    def tokenize_prompts(self, prompts: Sequence[Prompt]) -> list[tuple[int, ...]]:
+        """The prompts alone, for heads that look at them."""
+        return tokenize_prompts(self.tokenizer, prompts, self.card.render)
+
     def score(
         self,
         exchanges: Sequence[Exchange],
@@ -106,27 +127,45 @@ class RewardModel:
         batch_tokens: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Scores:
-        """Raw rewards in the order given, shape (n,). Responses to one prompt share its computation.
+        """Raw rewards in the order given, shape (n,), and every objective in the units of its ratings. Responses to one prompt share its
+        computation.
 
         `batch_tokens` bounds the tokens of one forward pass; `progress` is called with the number of exchanges just scored.
         """
-        reward_N = np.full(len(exchanges), np.nan)
+        spec = self.card.heads
+        value_NC = np.full((len(exchanges), 1 if spec is None else len(spec.objectives) + 1), np.nan)
         tokens = self.tokenize(exchanges)
+        alone = self._alone(exchanges)
         budget = batch_tokens or (32_768 if self.device.type == "cuda" else 4_096)
         was_training = self.module.training
         self.module.eval()
         try:
             self._settle_path()
             with torch.inference_mode():
-                for rows in self._batches(exchanges, tokens, budget):
+                for rows in self._batches(exchanges, tokens, alone, budget):
                     flat = [row for bundle in rows for row in bundle]
-                    batch = self.pack([[tokens[row].ids for row in bundle] for bundle in rows])
-                    reward_N[flat] = self.module(batch.to(self.device))[:, -1].double().cpu().numpy()
+                    prompts = [alone[bundle[0]] for bundle in rows] if alone else None
+                    batch = self.pack([[tokens[row].ids for row in bundle] for bundle in rows], prompts)
+                    value_NC[flat] = self.module(batch.to(self.device)).double().cpu().numpy()
                     if progress is not None:
                         progress(len(flat))
         finally:
             self.module.train(was_training)
-        return Scores(reward=reward_N)
+        names = () if spec is None else spec.objectives
+        return Scores(
+            reward=value_NC[:, -1].copy(),
+            objectives={item.name: value_NC[:, k] * item.sd + item.mean for k, item in enumerate(names)},
+        )
+
+    def _alone(self, exchanges: Sequence[Exchange]) -> list[tuple[int, ...]]:
+        """The prompt of each exchange alone, where the heads look at it; empty otherwise."""
+        if not self.module.needs_prompts:
+            return []
+        place: dict[Prompt, int] = {}
+        for exchange in exchanges:
+            place.setdefault(exchange.prompt, len(place))
+        found = self.tokenize_prompts(list(place))
+        return [found[place[exchange.prompt]] for exchange in exchanges]
 
     def _settle_path(self) -> None:
         """Once per model: packed rows where they agree with padded batches, padded batches otherwise."""
@@ -137,23 +176,38 @@ class RewardModel:
         if reason is not None:
             log.warning("%s: scored in padded batches, which is slower: %s", self.name, reason)
 
-    def pack(self, bundles: Sequence[Sequence[Sequence[int]]]) -> Any:
-        """A packed batch as this model takes it."""
+    def pack(self, bundles: Sequence[Sequence[Sequence[int]]], prompts: Sequence[Sequence[int]] | None = None) -> PackedBatch:
+        """A packed batch as this model takes it. `prompts`: of each bundle, the prompt alone, where the heads look at it."""
         module = self.module
-        return pack(bundles, causal=module.causal, share=module.share, position_offset=module.position_offset)
+        if prompts is not None:
+            bundles = [[prompt, *bundle] for prompt, bundle in zip(prompts, bundles, strict=True)]
+        return pack(
+            bundles,
+            causal=module.causal,
+            share=module.share,
+            position_offset=module.position_offset,
+            prompts=prompts is not None,
+        )
 
-    def _batches(self, exchanges: Sequence[Exchange], tokens: Sequence[Tokens], budget: int) -> list[list[list[int]]]:
+    def _batches(
+        self, exchanges: Sequence[Exchange], tokens: Sequence[Tokens], alone: Sequence[tuple[int, ...]], budget: int
+    ) -> list[list[list[int]]]:
         """Row numbers, bundled by prompt, in batches of at most `budget` tokens (one sequence may exceed it alone)."""
         by_prompt: dict[Any, list[int]] = {}
         for row, exchange in enumerate(exchanges):
-            by_prompt.setdefault(exchange.prompt if self.module.share else row, []).append(row)
-        bundles = [part for rows in by_prompt.values() for part in self._split(rows, tokens, budget)]
+            by_prompt.setdefault(exchange.prompt if self.module.share or alone else row, []).append(row)
+
+        def cost_of(rows: Sequence[int]) -> int:
+            first = [alone[rows[0]]] if alone else []
+            return packed_length([*first, *(tokens[row].ids for row in rows)], share=self.module.share)
+
+        bundles = [part for rows in by_prompt.values() for part in _halved(rows, cost_of, budget)]
         # Padded batches want like lengths together; packed rows do not care.
         bundles.sort(key=lambda rows: max(len(tokens[row].ids) for row in rows))
         batches: list[list[list[int]]] = []
         size = budget + 1
         for rows in bundles:
-            cost = packed_length([tokens[row].ids for row in rows], share=self.module.share)
+            cost = cost_of(rows)
             if size + cost > budget:
                 batches.append([])
                 size = 0
@@ -161,18 +215,24 @@ class RewardModel:
             size += cost
         return batches
 
-    def _split(self, rows: list[int], tokens: Sequence[Tokens], budget: int) -> list[list[int]]:
-        """One prompt's rows, halved until each part fits the budget."""
-        if packed_length([tokens[row].ids for row in rows], share=self.module.share) <= budget or len(rows) == 1:
-            return [rows]
-        middle = len(rows) // 2
-        return self._split(rows[:middle], tokens, budget) + self._split(rows[middle:], tokens, budget)
-
     def save(self, folder: str | Path, card: Card | None = None) -> None:
         """Write the checkpoint; the folder then loads here, in transformers, and in servers for sequence classifiers."""
         if card is not None:
             self.card = card
-        write_checkpoint(Path(folder), self.module.model, self.tokenizer, self.card)
+        heads = self.module.heads
+        if not isinstance(heads, Heads):
+            write_checkpoint(Path(folder), self.module.model, self.tokenizer, self.card)
+            return
+        self.module.fold(heads.scalar_weight())
+        write_checkpoint(Path(folder), self.module.model, self.tokenizer, self.card, heads=heads.kept())
+
+
+def _halved(rows: list[int], cost_of: Callable[[Sequence[int]], int], budget: int) -> list[list[int]]:
+    """One prompt's rows, halved until each part fits the budget."""
+    if cost_of(rows) <= budget or len(rows) == 1:
+        return [rows]
+    middle = len(rows) // 2
+    return _halved(rows[:middle], cost_of, budget) + _halved(rows[middle:], cost_of, budget)
 
 
 def _foreign_card(name: str, model: Any, tokenizer: Any) -> Card:
