@@ -65,7 +65,7 @@ def _run(benchmark: Any, files: Sequence[str], model: str, **options: Any) -> An
     if options["threshold"] is not None and benchmark.name != "processbench":
         raise ConfigError(f"--threshold is for processbench, not {benchmark.name}")
     scorer, _ = load_scorer(model, threads=options["threads"], trust_remote_code=options["trust_remote_code"], dialect=options["dialect"])
-    extra = {"threshold": options["threshold"]} if benchmark.name == "processbench" else {}
+    extra: dict[str, Any] = {"threshold": options["threshold"]} if benchmark.name == "processbench" else {}
     with Progress("scoring", None, "responses") as progress:
         return run(
             WithProgress(scorer, progress),

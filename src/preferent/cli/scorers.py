@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -129,11 +130,20 @@ def _reachable(endpoint: str) -> bool:
     parts = urlsplit(endpoint)
     if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy")):
         return True
+    opened = Event()
+    # A resolver or a firewall that says nothing can hold a connection up for much longer than its timeout.
+    asking = Thread(target=_open, args=(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), opened), daemon=True)
+    asking.start()
+    asking.join(REACH_SECONDS)
+    return opened.is_set()
+
+
+def _open(host: str, port: int, opened: Event) -> None:
     try:
-        with socket.create_connection((parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)), REACH_SECONDS):
-            return True
+        with socket.create_connection((host, port), REACH_SECONDS):
+            opened.set()
     except OSError:
-        return False
+        return
 
 
 class WithProgress:
