@@ -26,6 +26,7 @@ WORDS = {
     "ceiling": ("ceiling", "one annotator gives what most of the others gave: no model can be expected to do better by these people"),
 }
 SHOWN_PAIRS = 15
+PICTURED = ("all annotators", "the flagged only")
 MAX_SIZES = 12
 
 
@@ -98,9 +99,11 @@ def _group(chances: tuple[float, ...]) -> str | None:
 
 
 def confusion_block(study: AnnotatorStudy) -> Block:
+    """Pictures of all annotators and of the flagged; one table of everything."""
     painters = [
-        (f"{one.title[:1].upper()}{one.title[1:]}", partial(plots.confusion_plot, one), f"{one.annotators:,} annotators.")
-        for one in study.confusions[:4]
+        (_capital(one.title), partial(plots.confusion_plot, one), f"{one.annotators:,} annotators.")
+        for one in study.confusions
+        if one.title in PICTURED
     ]
     block = drawn("confusion", "Confusion", painters)
     if study.confusions:
@@ -108,18 +111,24 @@ def confusion_block(study: AnnotatorStudy) -> Block:
             "How comparisons of each label are voted. The label is what the model of all votes makes of a comparison, the vote itself "
             "included, so the diagonal is on the bright side. Intervals are over annotators."
         )
-        block.parts.extend(Part(one.title[:1].upper() + one.title[1:], printed(_confusion_table(one))) for one in study.confusions)
+        labels = study.confusions[0].labels
+        rows = [row for one in study.confusions for row in _confusion_rows(one)]
+        block.parts.append(Part("Votes by label", printed(Table(("", "votes", *(f"votes {label}" for label in labels)), rows))))
     say_missing(block, study, "confusion")
     return block
 
 
-def _confusion_table(one: Confusion) -> Table:
+def _confusion_rows(one: Confusion) -> list[tuple[Any, ...]]:
     rows = []
     for k, label in enumerate(one.labels):
         ends = zip(one.share_KL[k].tolist(), one.low_KL[k].tolist(), one.high_KL[k].tolist(), strict=True)
         cells = [number(value) if np.isnan(low) else f"{number(value)} [{number(low)}, {number(high)}]" for value, low, high in ends]
-        rows.append((f"label {label}", round(float(one.mass_K[k])), *cells))
-    return Table(("", "votes", *(f"votes {label}" for label in one.labels)), rows)
+        rows.append((f"{one.title}, label {label}", round(float(one.mass_K[k])), *cells))
+    return rows
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def coverage_block(study: AnnotatorStudy) -> Block:

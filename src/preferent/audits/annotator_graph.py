@@ -104,20 +104,23 @@ def disagreements(
     n: int = 10,
 ) -> list[Disagreement]:
     """The n comparisons whose votes are most surely split: by the lower end of the interval (Wilson) of the smaller side's share, so that
-    five against five comes before one against one; comparisons that nobody opposed are left out."""
+    five against five comes before one against one; among equals those with texts come first, then those whose
+    p_a is nearest to 1/2. Comparisons without votes on both sides are left out."""
     counts_IL = np.zeros((table.n_items, table.n_labels))
     np.add.at(counts_IL, (table.item_V, table.label_V), 1.0)
     a_I, b_I = counts_IL[:, table.labels.index("a")], counts_IL[:, table.labels.index("b")]
     decided_I, fewer_I = a_I + b_I, np.minimum(a_I, b_I)
     share_I = fewer_I / np.maximum(decided_I, 1.0)
     low_I, high_I = wilson(share_I, decided_I)
-    order = np.lexsort((np.arange(table.n_items), -decided_I, -np.where(fewer_I > 0, low_I, -1.0)))
     p_I, p_low_I, p_high_I = result.p_a()
+    names = [str(name) for name in table.items.tolist()]
+    unread_I = np.array([name not in pairs or not pairs[name].has_texts for name in names])
+    order = np.lexsort((np.abs(p_I - 0.5), unread_I, -decided_I, -np.where(fewer_I > 0, low_I, -1.0)))
     found = []
     for i in order[:n].tolist():
         if fewer_I[i] == 0:
             break
-        name = str(table.items[i])
+        name = names[i]
         against = Estimate(float(share_I[i]), float(low_I[i]), float(high_I[i]), int(decided_I[i]), "Wilson")
         p_a = Estimate(float(p_I[i]), float(p_low_I[i]), float(p_high_I[i]), int(table.votes_I[i]), result.method)
         counts = {label: int(counts_IL[i, k]) for k, label in enumerate(table.labels) if counts_IL[i, k]}

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
-from preferent.annotators.annotator_slope import PairModel
-from preferent.annotators.bradley_terry import PairFit, fit_pairs, outcome_probabilities
+from preferent.annotators.annotator_slope import PairModel, davidson
+from preferent.annotators.bradley_terry import PairFit, fit_pairs
 from preferent.annotators.dawid_skene import dawid_skene
 from preferent.annotators.graph import PairVotes
 from preferent.annotators.labels import Z95, LabelResult, wilson
@@ -23,7 +24,8 @@ from preferent.core.estimates import Estimate
 from preferent.core.records import Floats
 
 ENOUGH_FOR_SLOPES = 3  # annotators
-LEAN_SD = 0.5  # logits per unit of log length
+LEAN_SD = 1.0  # logits per unit of log length
+NEWTON = 12  # steps, far more than are needed: the log posterior is concave
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,17 +109,46 @@ def length_lean(fit: PairFit, votes: PairVotes) -> tuple[Floats, Floats] | None:
     length, shape (A,); None without lengths.
 
     What all annotators have in common cannot be told from the quality of longer responses: it is in the scores. Only what one annotator
-    adds to it is, here by one Newton step from the fit towards the posterior mode (prior sd LEAN_SD around 0).
+    adds to it is: the posterior mode of slope and lean together (Newton's method), the scores taken as known, prior sd of the lean LEAN_SD
+    around 0.
     """
     if votes.length_V is None:
         return None
-    p_V3 = outcome_probabilities(fit, votes)
-    expected_V = p_V3[:, 2] + 0.5 * p_V3[:, 1]
-    variance_V = p_V3[:, 2] + 0.25 * p_V3[:, 1] - expected_V**2
-    n = votes.n_annotators
-    pull_A = np.bincount(votes.annotator_V, (votes.outcome_V - expected_V) * votes.length_V, n)
-    precision_A = np.bincount(votes.annotator_V, variance_V * votes.length_V**2, n) + LEAN_SD**-2
-    return pull_A / precision_A, 1.0 / np.sqrt(precision_A)
+    n, who_V, length_V = votes.n_annotators, votes.annotator_V, votes.length_V
+    scores_R, spread = fit.scores.value, fit.model.spreads.slope
+    gap_V = scores_R[votes.item_i_V] - scores_R[votes.item_j_V]
+    offset_V = np.zeros(len(votes)) if votes.first_V is None else _of(fit, "position")[who_V] * votes.first_V
+    tie_V = _of(fit, "tie")[who_V] if fit.model.ties == "davidson" else None
+    slope_A, lean_A, sd_A = np.ones(n), np.zeros(n), np.full(n, LEAN_SD)
+    for _ in range(NEWTON):
+        expected_V, variance_V = _moments(slope_A[who_V] * gap_V + lean_A[who_V] * length_V + offset_V, tie_V)
+        rest_V = votes.outcome_V - expected_V
+        by_slope_A = np.bincount(who_V, rest_V * gap_V, n) - (slope_A - 1.0) / spread**2
+        by_lean_A = np.bincount(who_V, rest_V * length_V, n) - lean_A / LEAN_SD**2
+        slopes_A = np.bincount(who_V, variance_V * gap_V**2, n) + spread**-2
+        leans_A = np.bincount(who_V, variance_V * length_V**2, n) + LEAN_SD**-2
+        both_A = np.bincount(who_V, variance_V * gap_V * length_V, n)
+        inverse_A = 1.0 / (slopes_A * leans_A - both_A**2)
+        slope_A = slope_A + np.clip((leans_A * by_slope_A - both_A * by_lean_A) * inverse_A, -1.0, 1.0)
+        lean_A = lean_A + np.clip((slopes_A * by_lean_A - both_A * by_slope_A) * inverse_A, -1.0, 1.0)
+        sd_A = np.sqrt(slopes_A * inverse_A)
+    return lean_A, sd_A
+
+
+def _of(fit: PairFit, name: str) -> Floats:
+    """A coefficient per annotator, shape (A,)."""
+    value = fit.coefficients.of(name)
+    return value if isinstance(value, np.ndarray) else np.full(len(fit.traits["slope"].value), value)
+
+
+def _moments(d_V: Floats, tie_V: Floats | None) -> tuple[Floats, Floats]:
+    """Mean and variance of an outcome (1, 1/2, 0) at these logits."""
+    if tie_V is None:
+        p_V = expit(d_V)
+        return p_V, p_V * (1.0 - p_V)
+    p_V, tied_V, _ = davidson(d_V, tie_V)
+    expected_V = p_V + 0.5 * tied_V
+    return expected_V, p_V + 0.25 * tied_V - expected_V**2
 
 
 def people(table: VoteTable, labelled: LabelResult | None, traits: tuple[PairFit, PairVotes] | None, member_AK: Floats) -> list[Person]:
@@ -139,10 +170,10 @@ def people(table: VoteTable, labelled: LabelResult | None, traits: tuple[PairFit
             said[row.annotator] += row.flags
             if lean is not None:
                 value, half = float(lean[0][row.annotator]), Z95 * float(lean[1][row.annotator])
-                own["length"] = Estimate(value, value - half, value + half, row.n_votes, "against the crowd, one Newton step, 95 %")
+                own["length"] = Estimate(value, value - half, value + half, row.n_votes, "against the crowd, Laplace, 95 %")
                 if abs(value) - half > STRONG:
                     side = "longer" if value > 0 else "shorter"
-                    ends = f"{value:+.2f} [{value - half:+.2f}, {value + half:+.2f}]"
+                    ends = f"{abs(value):.2f} [{abs(value) - half:.2f}, {abs(value) + half:.2f}]"
                     said[row.annotator].append(f"length: {ends} logits per unit of log length more for the {side} side than the crowd")
             of_traits[row.annotator] = own
     first_A, ties_A, seconds_A = _first(table), _tie_share(table), _seconds(table)

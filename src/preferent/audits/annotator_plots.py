@@ -33,6 +33,8 @@ def reliability_plot(people: Sequence[Person]) -> str:
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
         for rows, colour, marker, label in ((others, SCORER, "o", "not flagged"), (flagged, BASELINE, "D", "flagged")):
+            if not rows:
+                continue
             shown = thinned(rows)
             x, y = [p.votes for p in shown], [p.reliability.value for p in shown if p.reliability is not None]
             if len(known) <= FEW:
@@ -88,6 +90,8 @@ def groups_plot(mixture: Mixture) -> str:
         axes.axhline(0.5, color=MUTED, linestyle="--", linewidth=1.0)
         axes.axvline(0.5, color=MUTED, linestyle="--", linewidth=1.0)
         for rows, colour, marker, label in ((plain, SCORER, "o", "pairs"), (sorted(clash), BASELINE, "D", "in conflict")):
+            if not rows:
+                continue
             at = thinned(rows)
             axes.plot(
                 mixture.p_a.value[0, at], mixture.p_a.value[1, at], marker, color=colour, markersize=3.5, alpha=0.55,

@@ -9,6 +9,7 @@ import numpy as np
 
 from preferent.audits.annotator_block import Block
 from preferent.audits.annotator_blocks import agreement_block, annotators_block, confusion_block, coverage_block, method_block
+from preferent.audits.annotator_groups import Groups
 from preferent.audits.annotator_splits import disagreements_block, groups_block
 from preferent.audits.annotator_study import AnnotatorStudy
 from preferent.audits.page import refuse_page, render_page, write_page
@@ -53,16 +54,23 @@ def annotator_verdict(study: AnnotatorStudy) -> list[str]:
         else "No annotator is flagged."
     )
     if study.groups is not None:
-        k = study.groups.mixture.n_groups
-        lines.append(
-            f"{k} groups prefer different things; {study.groups.n_conflicts:,} pairs are surely in conflict."
-            if k > 1
-            else "Disagreement is noise as far as these votes can tell: one group foretells held-out votes as well as two."
-        )
+        lines.append(_groups_line(study.groups))
     one = int((study.coverage.votes_I == 1).sum())
     if one:
         lines.append(f"{one:,} of {study.comparisons:,} comparisons have one vote only.")
     return lines
+
+
+def _groups_line(found: Groups) -> str:
+    k = found.mixture.n_groups
+    if k == 1 and found.mixture.tests:
+        return "Disagreement is noise as far as these votes can tell: one group foretells held-out votes as well as two."
+    if k == 1:
+        return "All annotators were taken as one group, as asked."
+    said = f"{k} groups of annotators foretell held-out votes better than {k - 1}" if found.mixture.tests else f"{k} groups, as asked"
+    if not found.n_conflicts:
+        return f"{said}, but on no pair do they surely want opposite sides."
+    return f"{said}; on {found.n_conflicts:,} pairs they surely want opposite sides."
 
 
 def _blocks(study: AnnotatorStudy) -> Iterator[Block]:

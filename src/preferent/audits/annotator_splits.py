@@ -10,6 +10,7 @@ from preferent.audits.annotator_groups import Conflict, Groups, rule_meanings
 from preferent.audits.annotator_study import AnnotatorStudy
 from preferent.audits.page import cut
 from preferent.audits.tables import Part, Table, printed
+from preferent.audits.text import number
 
 
 def groups_block(study: AnnotatorStudy) -> Block:
@@ -24,8 +25,10 @@ def groups_block(study: AnnotatorStudy) -> Block:
     if found is None:
         return block
     if found.mixture.tests:
-        rows = [(f"{test.groups} against {test.groups - 1}", with_interval(test.gain), test.p_value, "yes" if test.accepted else "no")
-                for test in found.mixture.tests]  # fmt: skip
+        rows = [
+            (f"{test.groups} against {test.groups - 1}", with_interval(test.gain), number(test.p_value), "yes" if test.accepted else "no")
+            for test in found.mixture.tests
+        ]
         note = "Gain: held-out log-likelihood per annotator, in nats. The number of groups grows while the next one beats noise."
         block.parts.append(Part("How many groups", printed(Table(("", "gain", "p", "more than noise"), rows, note))))
     if many:

@@ -115,6 +115,7 @@ def study_annotators(
     words) by id as text. Raises DataError for repeated votes of one annotator on one comparison, mixed objectives, other labels.
     """
     settings, pairs = settings or StudySettings(), pairs or {}
+    table = table.without_unused_labels(("a", "b"))
     rng = np.random.default_rng(settings.seed)
     agreement = agreement_report(table, rng)
     choice = choose(table, rng)
