@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from preferent.core.records import Preference, Ranking, user
+from preferent.core.records import Preference, Ranking, Vote, user
 
 WORDS = ["cat", "sat", "mat", "dog", "ate", "all", "my", "homework", "said", "blue", "green", "tree", "house"]
 
@@ -59,6 +59,21 @@ def clumped(n: int, *, seed: int = 0) -> list[Preference]:
             for b in responses[number + 1 :]
         ]
     return records
+
+
+def crowd(n: int, *, seed: int = 0) -> list[Vote]:
+    """One vote on each of n planted pairs, by 6 honest people, 3 adversaries and 3 who take what is shown first."""
+    rng = np.random.default_rng(seed + 1000)
+    votes = []
+    for number, record in enumerate(planted(n, seed=seed)):
+        who = int(rng.integers(12))
+        shown_first = "a" if rng.random() < 0.5 else "b"
+        right = record.p_a if rng.random() < 0.95 else 1.0 - record.p_a
+        p_a = right if who < 6 else 1.0 - right if who < 9 else float(shown_first == "a")
+        name = f"{'honest' if who < 6 else 'adversary' if who < 9 else 'left'}-{who}"
+        fields = {"prompt": record.prompt, "response_a": record.response_a, "response_b": record.response_b, "id": f"v{number}"}
+        votes.append(Vote(**fields, annotator_id=name, p_a=p_a, shown_first=shown_first))
+    return votes
 
 
 def rankings(n: int, *, seed: int = 0) -> list[Ranking]:
@@ -113,7 +128,7 @@ def run_job(job: dict[str, Any]) -> None:
 
     output, config: of the run. resume. n, noise: size and noise of the training data. signal_at: [step, signal]. fsync_at: die at this
     call of fsync, which finds a state half written, written, or moved but older ones not yet removed. torn_at: die at this write of
-    tensors with half of the file written. die_in_finish: die when the last step is done.
+    tensors with half of the file written. die_in_finish: die when the last step is done. votes: train on single votes of a crowd.
     """
     from preferent.training import run as run_module
     from preferent.training import state
@@ -146,8 +161,15 @@ def run_job(job: dict[str, Any]) -> None:
     os.fsync, state.save_file = counted_fsync, torn_save
     if job.get("die_in_finish"):
         run_module.finish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
-    data = planted(job.get("n", 60), noise=job.get("noise", 0.0)), planted(40, seed=1, noise=job.get("noise", 0.0))
-    run_module.train(*data, load_config(None, job["config"]), job["output"], resume=job.get("resume", False), observer=Killer())
+    noise, made = job.get("noise", 0.0), crowd(60) if job.get("votes") else planted(job.get("n", 60), noise=job.get("noise", 0.0))
+    run_module.train(
+        made,
+        planted(40, seed=1, noise=noise),
+        load_config(None, job["config"]),
+        job["output"],
+        resume=job.get("resume", False),
+        observer=Killer(),
+    )
 
 
 def serve() -> None:

@@ -117,6 +117,26 @@ class Preference(Record):
         )
 
 
+class Vote(Record):
+    """A judgment together with its texts: what joint training of a reward model and its annotators reads.
+
+    `p_a`: 1 for a, 0 for b, 0.5 for a tie, or the annotator's own probability. `shown_first`: which response was seen first (on the
+    left), None where that was not recorded.
+    """
+
+    prompt: Prompt
+    response_a: str
+    response_b: str
+    annotator_id: str
+    p_a: Probability
+    shown_first: Literal["a", "b"] | None = None
+    weight: Weight = 1.0
+    objective: str | None = None
+    source: str | None = None
+    id: str | None = None
+    meta: dict[str, Any] = {}
+
+
 class Ranking(Record):
     """K responses to one prompt with their ranks: 1 is best, equal ranks are ties."""
 

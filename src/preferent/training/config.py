@@ -73,6 +73,18 @@ class Lora(Settings):
     targets: str | tuple[str, ...] = Field(default="all-linear", description="'all-linear' or names of layers, comma-separated")
 
 
+class Aggregated(Settings):
+    kind: Literal["aggregated"] = "aggregated"
+    model: str = Field(default="auto", min_length=1, description="the aggregation of `preferent aggregate --model` that makes soft labels")
+
+
+class Joint(Settings):
+    kind: Literal["joint"] = "joint"
+    learning_rate: float = Field(default=0.05, gt=0.0, description="peak learning rate of the annotators' traits")
+    slope_sd: float = Field(default=0.5, gt=0.0, description="prior standard deviation of an annotator's slope around 1")
+    position_sd: float = Field(default=0.5, gt=0.0, description="prior standard deviation of an annotator's position bias, in logits")
+
+
 class EarlyStopping(Settings):
     patience: int = Field(default=3, ge=1, description="evaluations in a row without a better held-out loss that end the run")
     min_delta: float = Field(default=0.0, ge=0.0, description="a held-out loss is better if it is lower by more than this")
@@ -82,6 +94,7 @@ Batch = Annotated[Pairs | Tokens, Field(discriminator="kind")]
 Schedule = Annotated[Cosine | Linear | Constant, Field(discriminator="kind")]
 Loss = Annotated[BradleyTerry | Davidson | RaoKupper | PlackettLuce, Field(discriminator="kind")]
 Adapter = Annotated[Full | Lora, Field(discriminator="kind")]
+Votes = Annotated[Aggregated | Joint, Field(discriminator="kind")]
 
 
 class TrainConfig(Settings):
@@ -102,6 +115,7 @@ class TrainConfig(Settings):
     clip: float = Field(default=1.0, ge=0.0, description="largest norm of the gradient; 0: no clipping")
     loss: Loss = Field(default=BradleyTerry(), description="what is minimised")
     adapter: Adapter = Field(default=Full(), description="train all weights, or LoRA adapters and the head")
+    votes: Votes = Field(default=Aggregated(), description="judgments become soft labels, or train reward and annotators together")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on GPUs that have it, else fp32")
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass: less memory, more time")
     dropout: bool = Field(default=False, description="keep the base's dropout; off, both responses are scored by the same network")

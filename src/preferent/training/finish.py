@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from dataclasses import dataclass
@@ -17,9 +18,14 @@ from preferent.models.checkpoint import Calibration
 from preferent.models.lora import merge_lora, save_adapter
 from preferent.models.reward_model import RewardModel
 from preferent.training import state
+from preferent.training.batches import split_micro
 from preferent.training.calibration import fit_temperature
-from preferent.training.held_out import HeldOut
+from preferent.training.config import Joint
+from preferent.training.held_out import HeldOut, measure
 from preferent.training.loop import Progress, Run, measure_held_out
+from preferent.training.objective import edges_of
+from preferent.training.skills import NAME as SKILLS
+from preferent.training.skills import Skill, skills
 from preferent.training.trainee import Trainee, trainee_of
 
 
@@ -28,8 +34,8 @@ class TrainResult:
     """How a run ended.
 
     `stopped`: None at its planned end, "early", or "signal" (then only its state was saved, to resume from). `path`: "shared",
-    "packed" or "plain". `held_out_*` and `calibration` are None without held-out pairs. `over_long` responses lost the beginning of
-    their prompt to the length limit, `response_cut` of them some of their own.
+    "packed" or "plain". `held_out_*` and `calibration` are None without held-out pairs. `skills`: of every annotator, after joint
+    training. `over_long` responses lost the beginning of their prompt to the length limit, `response_cut` of them some of their own.
     """
 
     output: Path
@@ -39,6 +45,7 @@ class TrainResult:
     held_out_nll: float | None
     held_out_accuracy: float | None
     calibration: Calibration | None
+    skills: tuple[Skill, ...]
     over_long: int
     response_cut: int
 
@@ -46,11 +53,13 @@ class TrainResult:
 def finish(run: Run, progress: Progress, output: Path, *, path: str, data: dict[str, Any]) -> TrainResult:
     """Write the checkpoint, unless the run was only interrupted; every process must call it."""
     calibration = held_out = None
+    learned: tuple[Skill, ...] = ()
     if progress.stopped != "signal":
         if run.config.early_stopping is not None and progress.best_step is not None:
             _load_best(run, progress.best_step)
         held_out = None if run.held_out is None else measure_held_out(run)
         calibration = None if held_out is None else _calibrate(run, held_out)
+        learned = _skills(run)
         model, adapter, trainee = _whole(run)
         if run.accelerator.is_main_process:
             if adapter is not None:
@@ -63,6 +72,9 @@ def finish(run: Run, progress: Progress, output: Path, *, path: str, data: dict[
                 "config": run.config.model_dump(mode="json"),
                 "metrics": metrics,
             }
+            if learned:
+                rows = (json.dumps(skill.to_dict(), ensure_ascii=False) for skill in learned)
+                (output / SKILLS).write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
             model.module.eval()
             model.save(output, model.card.model_copy(update=card))
             shutil.rmtree(run.checkpoints, ignore_errors=True)
@@ -75,6 +87,7 @@ def finish(run: Run, progress: Progress, output: Path, *, path: str, data: dict[
         held_out_nll=None if held_out is None else held_out.nll,
         held_out_accuracy=None if held_out is None else held_out.accuracy,
         calibration=calibration,
+        skills=learned,
         over_long=run.train.over_long,
         response_cut=run.train.response_cut,
     )
@@ -116,6 +129,18 @@ def _metrics(progress: Progress, held_out: HeldOut | None, trainee: Trainee) -> 
     return metrics
 
 
+def _skills(run: Run) -> tuple[Skill, ...]:
+    """The annotators as the finished model sees them; one more pass over the votes. Every process must call it."""
+    if not isinstance(run.config.votes, Joint):
+        return ()
+    batches = split_micro(range(len(run.train.groups)), run.train.tokens_G, run.micro_tokens)
+    world, rank = run.accelerator.num_processes, run.accelerator.process_index
+    seen = measure(run.trainee, run.train, batches, run.pack, rank=rank, world=world)
+    edges = edges_of(run.train.groups)
+    who_E, first_E = edges.annotator_E.numpy(), edges.first_E.double().numpy()
+    return skills(run.annotators, seen.margin_E, who_E, first_E, seen.p_E, run.config.votes)
+
+
 def _whole(run: Run) -> tuple[RewardModel, PeftModel | None, Trainee]:
     """The model with all its weights; sharded ones are gathered into a model built anew on the main process."""
     if run.accelerator.distributed_type != DistributedType.FSDP:
@@ -124,6 +149,6 @@ def _whole(run: Run) -> tuple[RewardModel, PeftModel | None, Trainee]:
     if not run.accelerator.is_main_process:
         return run.model, run.adapter, run.accelerator.unwrap_model(run.trainee)
     model, adapter = run.rebuild()
-    trainee = trainee_of(model, run.config)
+    trainee = trainee_of(model, run.config, n_annotators=len(run.annotators))
     trainee.load_state_dict(weights)
     return model, adapter, trainee

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preferent.core.errors import DataError
-from preferent.core.records import Exchange, Floats, Preference, Prompt, Ranking
+from preferent.core.records import Exchange, Floats, Preference, Prompt, Ranking, Vote
 
 Ints = NDArray[np.int64]
 
@@ -57,8 +57,9 @@ class Group:
     tie_E: share of ties (votes of 0.5; where votes are not known, 1 if p is exactly 0.5 and 0 otherwise). record_E: position of the
     edge's record in the input of `group_records`, from 0. from_ranking_E: the edge is a pair of a ranking, which is also in
     `rankings`; a loss on whole rankings takes those and leaves these edges out. objective_E: the column of the model's values that
-    the edge compares, -1 for the reward itself. annotator_E: whose word it is, -1 where it is not known. names: record -> what to
-    call it in a message: its id, or "record 1" for the first of the input. prompt_key: a digest of the prompt, the same in every run.
+    the edge compares, -1 for the reward itself. annotator_E: whose word it is, -1 where it is not known. first_E: 1 where i was shown
+    first, -1 where j was, 0 where that is not known. names: record -> what to call it in a message: its id, or "record 1" for the
+    first of the input. prompt_key: a digest of the prompt, the same in every run.
     """
 
     prompt_key: str
@@ -73,6 +74,7 @@ class Group:
     from_ranking_E: NDArray[np.bool_]
     objective_E: Ints
     annotator_E: Ints
+    first_E: Floats
     names: dict[int, str]
     rankings: tuple[GroupRanking, ...] = ()
     ratings: GroupRatings = NO_RATINGS
@@ -88,7 +90,7 @@ class _Draft:
 
     prompt: Prompt
     index: dict[str, int] = field(default_factory=dict)
-    edges: list[tuple[int, int, float, float, float, float, int, bool, int, int]] = field(default_factory=list)
+    edges: list[tuple[int, int, float, float, float, float, int, bool, int, int, float]] = field(default_factory=list)
     rankings: list[GroupRanking] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
 
@@ -96,13 +98,15 @@ class _Draft:
         return self.index.setdefault(response, len(self.index))
 
 
-def group_records(records: Iterable[Preference | Ranking]) -> list[Group]:
+def group_records(records: Iterable[Preference | Ranking | Vote], *, annotators: Sequence[str] = ()) -> list[Group]:
     """Merge all records with the same prompt into one group; groups and responses are in order of first appearance.
 
-    A ranking gives an edge for every pair of its responses, in the order of `Ranking.preferences`, and stays a ranking as well.
-    Responses are the same when their texts are. Raises DataError for a record that compares a response with itself.
+    A vote is an edge that knows its annotator, as a place in `annotators` (-1 where it is not among them). A ranking gives an edge for
+    every pair of its responses, in the order of `Ranking.preferences`, and stays a ranking as well. Responses are the same when their
+    texts are. Raises DataError for a record that compares a response with itself.
     """
     drafts: dict[tuple[tuple[str, str], ...], _Draft] = {}
+    place = {name: number for number, name in enumerate(annotators)}
     for number, record in enumerate(records):
         key = tuple((message.role, message.content) for message in record.prompt)
         draft = drafts.get(key)
@@ -111,6 +115,8 @@ def group_records(records: Iterable[Preference | Ranking]) -> list[Group]:
         draft.names[number] = record.id or f"record {number + 1}"
         if isinstance(record, Ranking):
             _add_ranking(draft, record, number)
+        elif isinstance(record, Vote):
+            _add_vote(draft, record, number, place.get(record.annotator_id, -1))
         else:
             _add_preference(draft, record, number)
     return [_finish(draft) for draft in drafts.values()]
@@ -133,7 +139,16 @@ def _add_preference(draft: _Draft, record: Preference, number: int) -> None:
     i, j = draft.place(record.response_a), draft.place(record.response_b)
     if i == j:
         raise _same(draft.names[number], record.response_a)
-    draft.edges.append((i, j, record.p_a, record.weight, record.margin or 0.0, tie_share(record), number, False, -1, -1))
+    draft.edges.append((i, j, record.p_a, record.weight, record.margin or 0.0, tie_share(record), number, False, -1, -1, 0.0))
+
+
+def _add_vote(draft: _Draft, record: Vote, number: int, annotator: int) -> None:
+    i, j = draft.place(record.response_a), draft.place(record.response_b)
+    if i == j:
+        raise _same(draft.names[number], record.response_a)
+    first = {"a": 1.0, "b": -1.0, None: 0.0}[record.shown_first]
+    tie = float(record.p_a == 0.5)
+    draft.edges.append((i, j, record.p_a, record.weight, 0.0, tie, number, False, -1, annotator, first))
 
 
 def _add_ranking(draft: _Draft, record: Ranking, number: int) -> None:
@@ -146,7 +161,7 @@ def _add_ranking(draft: _Draft, record: Ranking, number: int) -> None:
         for b in range(a + 1, len(indices)):
             tie = record.ranks[a] == record.ranks[b]
             p = 0.5 if tie else float(record.ranks[a] < record.ranks[b])
-            draft.edges.append((indices[a], indices[b], p, record.weight, 0.0, float(tie), number, True, -1, -1))
+            draft.edges.append((indices[a], indices[b], p, record.weight, 0.0, float(tie), number, True, -1, -1, 0.0))
 
 
 def _same(name: str, response: str) -> DataError:
@@ -158,7 +173,7 @@ def _same(name: str, response: str) -> DataError:
 
 
 def _finish(draft: _Draft) -> Group:
-    i, j, p, weight, margin, tie, record, ranked, objective, annotator = zip(*draft.edges, strict=True)
+    i, j, p, weight, margin, tie, record, ranked, objective, annotator, first = zip(*draft.edges, strict=True)
     return Group(
         prompt_key=prompt_key(draft.prompt),
         exchanges=tuple(Exchange(prompt=draft.prompt, response=response) for response in draft.index),
@@ -172,6 +187,7 @@ def _finish(draft: _Draft) -> Group:
         from_ranking_E=np.array(ranked, dtype=np.bool_),
         objective_E=np.array(objective, dtype=np.int64),
         annotator_E=np.array(annotator, dtype=np.int64),
+        first_E=np.array(first, dtype=np.float64),
         names=draft.names,
         rankings=tuple(draft.rankings),
     )
@@ -234,6 +250,7 @@ def _part(group: Group, edges: Ints, rankings: tuple[GroupRanking, ...]) -> Grou
         from_ranking_E=group.from_ranking_E[edges],
         objective_E=group.objective_E[edges],
         annotator_E=group.annotator_E[edges],
+        first_E=group.first_E[edges],
         names={record: group.names[record] for record in np.unique(record_E).tolist()},
         rankings=tuple(
             GroupRanking(np.searchsorted(used, ranking.index_K), ranking.rank_K, ranking.weight, ranking.record) for ranking in rankings

@@ -23,8 +23,9 @@ from preferent.models.packing import PackedBatch
 from preferent.models.reward_model import RewardModel
 from preferent.training import state
 from preferent.training.batches import plan_epoch, split_micro, split_ranks
-from preferent.training.config import TrainConfig, resolved_learning_rate, resolved_micro_tokens, schedule_factor
+from preferent.training.config import Joint, TrainConfig, resolved_learning_rate, resolved_micro_tokens, schedule_factor
 from preferent.training.held_out import HeldOut, measure
+from preferent.training.losses import annotator_prior
 from preferent.training.metrics_log import MetricsLog
 from preferent.training.objective import NonFiniteError, summed_loss, weight_of
 from preferent.training.observer import Observer
@@ -66,6 +67,9 @@ class Run:
     # What must be the same for this run to be resumed.
     identity: dict[str, Any]
     adapter: PeftModel | None
+    # Whose traits are fitted along, and the weight of all that is trained on, which their prior is held against.
+    annotators: tuple[str, ...]
+    total_weight: float
     # Builds the model as it was before the first step, for gathering sharded weights.
     rebuild: Callable[[], tuple[RewardModel, PeftModel | None]]
 
@@ -134,7 +138,7 @@ def train_step(run: Run, step: Sequence[int], progress: Progress, total: int) ->
     peak = resolved_learning_rate(config)
     rate = peak * schedule_factor(progress.step, total, config.schedule)
     for group in run.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("rate_factor", 1.0)
     weight = weight_of([train.groups[number] for number in step], config.loss)
     torch.manual_seed(step_seed(config.seed, progress.step, accelerator.process_index))
     loss = torch.zeros((), device=accelerator.device)
@@ -142,7 +146,7 @@ def train_step(run: Run, step: Sequence[int], progress: Progress, total: int) ->
     micros = shares(run, step)
     for number, micro in enumerate(micros):
         with accelerator.no_sync(run.trainee) if number < len(micros) - 1 else nullcontext():
-            loss += backward(run, micro, weight, bad)
+            loss += backward(run, micro, weight, bad, share=1.0 / (len(micros) * accelerator.num_processes))
     norm = accelerator.clip_grad_norm_(run.trainee.parameters(), config.clip or math.inf)
     loss = cast(torch.Tensor, accelerator.reduce(loss, reduction="sum"))
     refuse_non_finite(run, step, progress, norm, bad)
@@ -174,13 +178,17 @@ def step_seed(seed: int, step: int, process: int) -> int:
     return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0])
 
 
-def backward(run: Run, micro: Sequence[int], weight: float, bad: list[tuple[int, str]]) -> torch.Tensor:
-    """Forward and backward of one pass; returns its part of the step's mean loss, and adds to `bad` the records where it has none."""
+def backward(run: Run, micro: Sequence[int], weight: float, bad: list[tuple[int, str]], *, share: float) -> torch.Tensor:
+    """Forward and backward of one pass; returns its part of the step's mean loss, and adds to `bad` the records where it has none.
+
+    `share`: of the step's passes, on all processes, of which each carries its part of the prior.
+    """
     accelerator = run.accelerator
     groups = [run.train.groups[number] for number in micro]
     if not groups:
         smallest = run.train.groups[int(np.argmin(run.train.tokens_G))]
-        loss = nothing(run.trainee(run.pack([smallest])))
+        outputs = run.trainee(run.pack([smallest]))
+        loss = nothing(outputs)
     else:
         outputs = run.trainee(run.pack(groups))
         try:
@@ -189,9 +197,16 @@ def backward(run: Run, micro: Sequence[int], weight: float, bad: list[tuple[int,
             bad += zip(error.records, names_of(groups, error.records), strict=True)
             # Goes on, since the other processes would wait for ever; the gradient takes the news to them.
             loss = outputs.values_RC.sum() * math.nan
+    if outputs.annotator_A2 is not None:
+        loss = loss + share / run.total_weight * prior(outputs.annotator_A2, run.config)
     # Gradients are averaged over processes; the loss was divided by the weight of all of them.
     accelerator.backward(loss * accelerator.num_processes)
     return loss.detach()
+
+
+def prior(annotator_A2: torch.Tensor, config: TrainConfig) -> torch.Tensor:
+    assert isinstance(config.votes, Joint)
+    return annotator_prior(annotator_A2, torch.tensor([config.votes.slope_sd, config.votes.position_sd], device=annotator_A2.device))
 
 
 def nothing(outputs: Outputs) -> torch.Tensor:

@@ -49,6 +49,26 @@ def bradley_terry(reward_i_E: Tensor, reward_j_E: Tensor, p_E: Tensor, *, margin
     return -p_E * logsigmoid(d_E - margin_E) - (1.0 - p_E) * logsigmoid(-d_E - margin_E)
 
 
+def annotator_logits(d_E: Tensor, slope_E: Tensor, position_E: Tensor, first_E: Tensor) -> Tensor:
+    """What an annotator makes of a reward difference, shape (E,): `slope d + position first`.
+
+    slope: 1 is the crowd's mean, 0 does not look, below 0 answers the opposite. position: logits for whatever is shown first;
+    first_E is 1 where i was, -1 where j was, 0 where that is not known. The model of `annotators.annotator_slope`, with a network in
+    the place of the scores (Raykar et al. 2010, "Learning from crowds"; Rodrigues and Pereira 2018).
+    """
+    d_E = _wide(d_E)
+    return slope_E.to(d_E) * d_E + position_E.to(d_E) * first_E.to(d_E)
+
+
+def annotator_prior(deviation_A2: Tensor, sd_2: Tensor) -> Tensor:
+    """Minus log density, up to a constant, of normal priors on (slope - 1, position) of every annotator: a scalar.
+
+    It also fixes the scale of the rewards, which slopes and network could otherwise trade between them.
+    """
+    deviation_A2 = _wide(deviation_A2)
+    return 0.5 * (deviation_A2 / sd_2.to(deviation_A2)).square().sum()
+
+
 def centring(reward_i_E: Tensor, reward_j_E: Tensor, coefficient: float) -> Tensor:
     """`coefficient (reward_i + reward_j)^2`, shape (E,): added to a loss it pins the free constant of the rewards at 0.
 

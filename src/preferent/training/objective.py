@@ -24,6 +24,7 @@ class Edges:
     """Every comparison of some groups: indices into the values of the batch, and what was said about each.
 
     objective_E: the column of the values that is compared, -1 for the reward. annotator_E: who said it, -1 when that is not known.
+    first_E: 1 where i was shown first, -1 where j was, 0 when that is not known.
     """
 
     i_E: torch.Tensor
@@ -35,6 +36,7 @@ class Edges:
     record_E: torch.Tensor
     objective_E: torch.Tensor
     annotator_E: torch.Tensor
+    first_E: torch.Tensor
 
 
 def edges_of(groups: Sequence[TokenGroup], *, without_rankings: bool = False) -> Edges:
@@ -54,10 +56,11 @@ def edges_of(groups: Sequence[TokenGroup], *, without_rankings: bool = False) ->
             group.record_E,
             group.objective_E,
             group.annotator_E,
+            group.first_E,
         )
         parts.append(tuple(column[keep] for column in columns))
         offset += len(item.ids)
-    i_E, j_E, p_E, weight_E, tie_E, margin_E, record_E, objective_E, annotator_E = (
+    i_E, j_E, p_E, weight_E, tie_E, margin_E, record_E, objective_E, annotator_E, first_E = (
         np.concatenate(column) for column in zip(*parts, strict=True)
     )
     return Edges(
@@ -70,6 +73,7 @@ def edges_of(groups: Sequence[TokenGroup], *, without_rankings: bool = False) ->
         record_E=torch.from_numpy(record_E),
         objective_E=torch.from_numpy(objective_E),
         annotator_E=torch.from_numpy(annotator_E),
+        first_E=torch.from_numpy(first_E).float(),
     )
 
 
@@ -114,10 +118,23 @@ def edge_loss(outputs: Outputs, edges: Edges, loss: Loss) -> torch.Tensor:
     if isinstance(loss, PlackettLuce):
         return losses.bradley_terry(reward_i_E, reward_j_E, p_E, margin_E=margin_E)
     assert isinstance(loss, BradleyTerry)
-    loss_E = losses.bradley_terry(reward_i_E, reward_j_E, losses.label_smoothing(p_E, loss.label_smoothing), margin_E=margin_E)
+    smooth_E = losses.label_smoothing(p_E, loss.label_smoothing)
+    if outputs.annotator_A2 is None:
+        loss_E = losses.bradley_terry(reward_i_E, reward_j_E, smooth_E, margin_E=margin_E)
+    else:
+        heard_E = _heard(outputs.annotator_A2, reward_i_E - reward_j_E, edges)
+        loss_E = losses.bradley_terry(heard_E, torch.zeros_like(heard_E), smooth_E, margin_E=margin_E)
     if loss.centring:
         loss_E = loss_E + losses.centring(reward_i_E, reward_j_E, loss.centring)
     return loss_E
+
+
+def _heard(annotator_A2: torch.Tensor, d_E: torch.Tensor, edges: Edges) -> torch.Tensor:
+    """Differences as the annotators of the edges see them; an edge of nobody in particular keeps its own."""
+    who_E = edges.annotator_E.to(d_E.device)
+    traits_E2 = annotator_A2[who_E.clamp(min=0)]
+    seen_E = losses.annotator_logits(d_E, 1.0 + traits_E2[:, 0], traits_E2[:, 1], edges.first_E.to(d_E.device))
+    return torch.where(who_E >= 0, seen_E, d_E)
 
 
 def _ranking_loss(reward_R: torch.Tensor, groups: Sequence[TokenGroup]) -> torch.Tensor:

@@ -56,7 +56,7 @@ def prepare(model: RewardModel, groups: Sequence[Group], *, slab: int = 1024) ->
             for array in (*ids, group.i_E, group.j_E, group.p_E, group.weight_E, group.margin_E, group.tie_E):
                 digest.update(np.ascontiguousarray(array).tobytes())
             ratings = group.ratings
-            for array in (group.objective_E, group.annotator_E, ratings.response_M, ratings.objective_M, ratings.value_M):
+            for array in (group.objective_E, group.annotator_E, group.first_E, ratings.response_M, ratings.objective_M, ratings.value_M):
                 digest.update(np.ascontiguousarray(array).tobytes())
             for ranking in group.rankings:
                 digest.update(np.concatenate([ranking.index_K, ranking.rank_K, [ranking.weight]]).tobytes())

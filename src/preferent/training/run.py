@@ -4,6 +4,7 @@ OUTPUT/   model.safetensors, config.json, tokenizer files, preferent.json   the 
           adapter/            with LoRA: the adapter and its head, as peft loads it
           config.toml         the settings with every default filled in
           metrics.jsonl       one line per step and evaluation
+          annotators.jsonl    with joint training: what was learned of each annotator
           checkpoints/        while it runs: the state to resume from
 """
 
@@ -19,27 +20,29 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from peft import PeftModel
 
-from preferent.core.errors import DataError, ExistsError
-from preferent.core.records import Preference, Ranking
+from preferent.core.errors import ConfigError, DataError, ExistsError
+from preferent.core.records import Preference, Ranking, Vote
 from preferent.core.settings import to_toml
 from preferent.models.checkpoint import CARD
 from preferent.models.lora import add_lora
 from preferent.models.reward_model import RewardModel
 from preferent.training import state
-from preferent.training.config import Lora, TrainConfig, resolved_learning_rate
+from preferent.training.config import BradleyTerry, Joint, Lora, TrainConfig, resolved_learning_rate
 from preferent.training.finish import TrainResult, finish
 from preferent.training.first_batch import PathCheck, choose_path
 from preferent.training.groups import group_records, split_groups
 from preferent.training.identity import identity_of, refuse_other
 from preferent.training.loop import Progress, Run, fit
 from preferent.training.metrics_log import MetricsLog
+from preferent.training.objective import weight_of
 from preferent.training.observer import Observer
 from preferent.training.prepare import prepare, sizes
 from preferent.training.session import session
 from preferent.training.signals import stop_on_sigterm
+from preferent.training.skills import annotators_of
 from preferent.training.trainee import Trainee, checkpoint_activations, silence_dropout, trainee_of
 
-Record = Preference | Ranking
+Record = Preference | Ranking | Vote
 
 
 def train(
@@ -54,6 +57,8 @@ def train(
 ) -> TrainResult:
     """Train a reward model on `records` and write it to the folder `output`.
 
+    Votes need `votes.kind = "joint"`: then the traits of their annotators are fitted together with the rewards.
+
     `held_out` steers early stopping and fits the temperature; it may be empty, and then neither happens. `data` (the ledger) is
     kept in the checkpoint. With `resume` the run goes on from its last saved state, to the same weights as without the stop.
     Under `accelerate launch` or torchrun every process calls this with the same arguments.
@@ -65,8 +70,9 @@ def train(
     _refuse_overwrite(output, resume=resume)
     if not records:
         raise DataError("there is nothing to train on: no records", hint="look at the ledger of `preferent check`")
+    annotators = _annotators(records, config)
     with session(config, output) as accelerator:
-        run = _set_up(accelerator, config, (records, held_out), output, observer or Observer())
+        run = _set_up(accelerator, config, (records, held_out), output, observer or Observer(), annotators)
         checked = _check_first_batch(run)
         progress = _resume(run) if resume else Progress()
         if accelerator.is_main_process:
@@ -82,15 +88,24 @@ def train(
 
 
 def _set_up(
-    accelerator: Accelerator, config: TrainConfig, data: tuple[Sequence[Record], Sequence[Record]], output: Path, observer: Observer
+    accelerator: Accelerator,
+    config: TrainConfig,
+    data: tuple[Sequence[Record], Sequence[Record]],
+    output: Path,
+    observer: Observer,
+    annotators: tuple[str, ...],
 ) -> Run:
     """A run before its first step. `data` is (training records, held-out records)."""
     model, adapter = _model(config, data[0])
     train_part, held_out_part = (
-        prepare(model, split_groups(group_records(records), max_responses=config.max_responses, seed=config.seed)) for records in data
+        prepare(
+            model,
+            split_groups(group_records(records, annotators=annotators), max_responses=config.max_responses, seed=config.seed),
+        )
+        for records in data
     )
     held_out = held_out_part if held_out_part.groups else None
-    trainee = trainee_of(model, config)
+    trainee = trainee_of(model, config, n_annotators=len(annotators))
     identity = identity_of(config, train_part, held_out, trainee, precision=accelerator.mixed_precision)
     trainee, optimizer = _prepared_for(accelerator, trainee, config)
     return Run(
@@ -106,8 +121,24 @@ def _set_up(
         observer=observer if accelerator.is_main_process else Observer(),
         identity=identity,
         adapter=adapter,
+        annotators=annotators,
+        total_weight=weight_of(train_part.groups, config.loss),
         rebuild=lambda: _model(config, data[0]),
     )
+
+
+def _annotators(records: Sequence[Record], config: TrainConfig) -> tuple[str, ...]:
+    """Whose traits are fitted; ConfigError for settings that make nothing of votes."""
+    annotators = annotators_of(records)
+    if annotators and not isinstance(config.votes, Joint):
+        raise ConfigError("votes of single annotators, and votes.kind is 'aggregated'",
+                          hint="aggregate them to preferences first, as `preferent train` does, or set votes.kind = 'joint'")  # fmt: skip
+    if isinstance(config.votes, Joint) and not annotators:
+        raise ConfigError("votes.kind is 'joint', and no record says whose vote it is",
+                          hint="joint training needs judgments: comparison_id, annotator_id, choice and the texts")  # fmt: skip
+    if annotators and not isinstance(config.loss, BradleyTerry):
+        raise ConfigError(f"votes.kind 'joint' goes with loss.kind 'bradley_terry', got {config.loss.kind!r}")
+    return annotators
 
 
 def _open(run: Run, output: Path, progress: Progress) -> None:
@@ -162,14 +193,19 @@ def _texts(records: Iterable[Record]) -> Iterator[str]:
 
 
 def _prepared_for(accelerator: Accelerator, trainee: Trainee, config: TrainConfig) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-    """The trainee and its optimizer, wrapped for however many processes there are. Biases and norms are not decayed."""
-    trainable = [parameter for parameter in trainee.parameters() if parameter.requires_grad]
+    """The trainee and its optimizer, wrapped for however many processes there are. Biases and norms are not decayed; the traits of
+    annotators have a prior instead, and a learning rate of their own."""
+    traits = trainee.annotator_A2
+    trainable = [parameter for parameter in trainee.parameters() if parameter.requires_grad and parameter is not traits]
     groups = [
         {"params": [parameter for parameter in trainable if parameter.dim() >= 2], "weight_decay": config.weight_decay},
         {"params": [parameter for parameter in trainable if parameter.dim() < 2], "weight_decay": 0.0},
     ]
+    rate = resolved_learning_rate(config)
+    if traits is not None and isinstance(config.votes, Joint):
+        groups.append({"params": [traits], "weight_decay": 0.0, "rate_factor": config.votes.learning_rate / rate})
     fused = accelerator.distributed_type != DistributedType.FSDP
-    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=resolved_learning_rate(config), fused=fused)
+    optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, fused=fused)
     return accelerator.prepare(trainee, optimizer)
 
 

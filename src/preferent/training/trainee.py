@@ -15,10 +15,12 @@ from preferent.training.config import Davidson, RaoKupper, TrainConfig
 
 
 class Outputs(NamedTuple):
-    """values_RC: shape (R, C), the last column is the reward. log_nu: the tie parameter of losses that have one."""
+    """values_RC: shape (R, C), the last column is the reward. log_nu: the tie parameter of losses that have one. annotator_A2: slope - 1
+    and position of every annotator, where they are fitted along."""
 
     values_RC: torch.Tensor
     log_nu: torch.Tensor | None = None
+    annotator_A2: torch.Tensor | None = None
 
     @property
     def reward_R(self) -> torch.Tensor:
@@ -28,21 +30,23 @@ class Outputs(NamedTuple):
 class Trainee(nn.Module):
     """The reward module with whatever else a loss has to learn; forward(batch) -> Outputs."""
 
-    def __init__(self, reward: RewardModule, *, ties: bool) -> None:
+    def __init__(self, reward: RewardModule, *, ties: bool, n_annotators: int = 0) -> None:
         super().__init__()
         self.reward = reward
         self.log_nu = nn.Parameter(torch.zeros(1)) if ties else None
+        self.annotator_A2 = nn.Parameter(torch.zeros(n_annotators, 2)) if n_annotators else None
         # What FSDP wraps, each as one unit.
         self._no_split_modules = getattr(reward.model, "_no_split_modules", None)
 
     def forward(self, batch: PackedBatch) -> Outputs:
         # Handed out by forward, since a sharded parameter is whole only there.
-        return Outputs(self.reward(batch), None if self.log_nu is None else self.log_nu[0] * 1.0)
+        annotator_A2 = None if self.annotator_A2 is None else self.annotator_A2 * 1.0
+        return Outputs(self.reward(batch), None if self.log_nu is None else self.log_nu[0] * 1.0, annotator_A2)
 
 
-def trainee_of(model: RewardModel, config: TrainConfig) -> Trainee:
-    """The trainee of a reward model under these settings."""
-    return Trainee(model.module, ties=isinstance(config.loss, Davidson | RaoKupper))
+def trainee_of(model: RewardModel, config: TrainConfig, *, n_annotators: int = 0) -> Trainee:
+    """The trainee of a reward model under these settings; the traits of `n_annotators` are fitted along."""
+    return Trainee(model.module, ties=isinstance(config.loss, Davidson | RaoKupper), n_annotators=n_annotators)
 
 
 def silence_dropout(module: nn.Module) -> None:
