@@ -155,19 +155,17 @@ def part_consensus(n: int, seeds: int) -> dict[str, Estimate]:
 
 
 def step_scores(record: StepLabels, rng: np.random.Generator, outcome: bool) -> np.ndarray:
-    """Noisy scores: of the step (is its value right), or of the outcome (what the exact chance to end right is from here)."""
-    labels = np.array(chain_labels(record.prompt, record.steps))
-    if not outcome:
-        return 1.0 / (1.0 + np.exp(-(2.5 * (2.0 * labels - 1.0) + rng.normal(0.0, 1.6, len(labels)))))
-    # The earlier the step, the less it says of the end: a guess that sharpens.
-    share = np.linspace(0.1, 1.0, len(labels))
-    return 1.0 / (1.0 + np.exp(-(3.0 * share * (2.0 * labels - 1.0) + rng.normal(0.0, 1.6, len(labels)))))
+    """Noisy scores: of the step by itself (is it done right, on what stood before), or of the way so far (will this end right)."""
+    labels = np.array(chain_labels(record.prompt, record.steps, rule="state" if outcome else "local"))
+    # What is said of the outcome sharpens towards the end.
+    sure = np.linspace(0.2, 1.0, len(labels)) if outcome else 1.0
+    return 1.0 / (1.0 + np.exp(-(sure * (4.0 * labels - 1.5) + rng.normal(0.0, 1.5, len(labels)))))
 
 
 def part_aggregation(n: int, seeds: int) -> list[dict[str, Any]]:
     rows = []
     pool, n_problems = 32, max(60, n // 4)
-    policy = StepsPolicy(error=0.2, correction=0.15)
+    policy = StepsPolicy(ability=(0.8, 2.0), correction=CORRECTION)
     for outcome in (False, True):
         tables = []
         for seed in range(seeds):

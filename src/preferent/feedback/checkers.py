@@ -16,16 +16,17 @@ _SAID = re.compile(r"(?:####|answer is:?|answer:|solution:)\s*(.+?)\s*$", re.IGN
 
 def final_answer(text: str) -> str | None:
     """The answer that a solution states: the last `\\boxed{...}`, else what follows the last "####", "answer is", "Answer:" or
-    "Solution:", else the last number, else the last word; None for an empty text."""
+    "Solution:", else the last number of the last line, else its last word; None for an empty text."""
     boxed, said = _BOXED.findall(text), _SAID.findall(text)
     if boxed:
         return boxed[-1].strip()
     if said:
         return said[-1].rstrip(". ")
-    numbers = _NUMBER.findall(text)
+    lines = text.strip().splitlines() or [""]
+    numbers = _NUMBER.findall(lines[-1])
     if numbers:
         return numbers[-1]
-    words = text.split()
+    words = lines[-1].split()
     return words[-1].strip(".,;:!?") if words else None
 
 

@@ -116,8 +116,9 @@ class NoisyJudge:
 
 
 def check_chain(record: StepLabels, solution: str) -> bool:
-    """The checker: whether the last line of a whole solution states the true answer."""
-    return stated_answer(solution) == chain_answer(record.prompt)
+    """The checker: whether a solution has a line for every operation and the last one states the true answer."""
+    n_lines = sum(not line.isspace() for line in solution.splitlines() if line)
+    return n_lines == len(read_chain(record.prompt).operations) and stated_answer(solution) == chain_answer(record.prompt)
 
 
 class StepsWorld:

@@ -135,10 +135,10 @@ def _in_words(step: str, old: str, new: str) -> str | None:
 
 
 def _commas(number: str) -> str:
-    """A pattern for a number that may be written with commas."""
+    """A pattern for a number that may be written with commas and with more zeros."""
     whole, _, part = number.partition(".")
     digits = ",?".join(re.escape(digit) for digit in whole)
-    return digits + (rf"\.{part}" if part else "")
+    return digits + (rf"\.{part}0*" if part else r"(?:\.0+)?")
 
 
 def _with_result(step: str, old: str, new: str, result: Fraction) -> str:
