@@ -104,3 +104,71 @@ def test_with_the_comparisons_the_output_is_what_train_reads(tmp_path: Path) -> 
     comparisons.write_text(json.dumps(texts[0]) + "\n", encoding="utf-8")
     with pytest.raises(ValueError, match="no comparison has the id 'c1'"):
         run("aggregate", judgments, "--comparisons", comparisons, "-o", out, "--model", "majority", "--force")
+
+
+@pytest.fixture
+def tournament(tmp_path: Path) -> tuple[Path, dict[str, float]]:
+    """Twelve responses to one prompt, every pair judged by four of ten people; p0 says the opposite, p1 always clicks the first."""
+    rng = np.random.default_rng(3)
+    quality = {f"an answer of quality {k}": float(score) for k, score in enumerate(rng.normal(0, 1.6, 12))}
+    texts, rows = list(quality), []
+    for i in range(12):
+        for j in range(i + 1, 12):
+            a, b = (texts[i], texts[j]) if rng.random() < 0.5 else (texts[j], texts[i])
+            for person in rng.choice(10, 4, replace=False).tolist():
+                gap = (quality[a] - quality[b]) * (-1.0 if person == 0 else 1.0)
+                first = str(rng.choice(["a", "b"]))
+                choice = first if person == 1 else str("a" if rng.random() < 1 / (1 + np.exp(-gap)) else "b")
+                row = {"comparison_id": f"c{i:02d}-{j:02d}", "annotator_id": f"p{person}", "choice": choice, "shown_first": first}
+                rows.append({**row, "prompt": [{"role": "user", "content": "q"}], "response_a": a, "response_b": b, "seconds": 9.0})
+    path = tmp_path / "tournament.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path, quality
+
+
+@pytest.mark.parametrize("model", ["bradley_terry", "davidson", "annotator_slope", "crowd_bt", "auto"])
+def test_scores_of_responses_and_a_row_for_every_annotator(tournament: tuple[Path, dict[str, float]], tmp_path: Path, model: str) -> None:
+    path, quality = tournament
+    out, responses, people = tmp_path / "out.jsonl", tmp_path / "responses.jsonl", tmp_path / "people.jsonl"
+    told = json.loads(run("aggregate", path, "-o", out, "--model", model, "--responses", responses, "--annotators", people, "--json"))
+    assert told["converged"]
+    rows = [json.loads(line) for line in responses.read_text(encoding="utf-8").splitlines()]
+    assert {row["response"] for row in rows} == set(quality)
+    assert all(row["low"] < row["score"] < row["high"] and 0 < row["prior_share"] <= 1 and row["component"] == 0 for row in rows)
+    assert all(row["n_judgments"] == 44 and row["prompt"][0]["content"] == "q" for row in rows)
+    assert np.corrcoef([row["score"] for row in rows], [quality[row["response"]] for row in rows])[0, 1] > 0.9
+    pairs = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert len(pairs) == 66
+    assert all(0 < row["low"] < row["p_a"] < row["high"] < 1 and row["n_judgments"] == 4 for row in pairs)
+    crowd = {row["annotator_id"]: row for row in map(json.loads, people.read_text(encoding="utf-8").splitlines())}
+    assert len(crowd) == 10
+    assert crowd["p1"]["first_share"]["value"] == 1.0
+    assert all(row["median_seconds"] == 9.0 and row["ties_share"] is None for row in crowd.values())
+    assert crowd["p0"]["reliability"]["value"] < min(row["reliability"]["value"] for name, row in crowd.items() if name not in ("p0", "p1"))
+    if model == "annotator_slope":
+        assert {"slope", "position"} <= set(crowd["p1"]["traits"])
+    if model == "auto":
+        assert told["model"] in ("bradley_terry", "annotator_slope", "crowd_bt")
+        assert "held-out votes" in told["reason"]
+
+
+def test_scores_need_to_know_the_responses(votes: tuple[Path, dict[str, str]], tmp_path: Path) -> None:
+    path, _ = votes
+    with pytest.raises(ValueError, match="do not say"):
+        run("aggregate", path, "-o", tmp_path / "out.jsonl", "--model", "davidson")
+    with pytest.raises(ValueError, match="no scores of responses"):
+        run("aggregate", path, "-o", tmp_path / "out.jsonl", "--model", "majority", "--responses", tmp_path / "responses.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_kinds_of_ties_are_choices_and_a_lone_vote_is_marked(tmp_path: Path) -> None:
+    path, out = tmp_path / "kinds.jsonl", tmp_path / "out.jsonl"
+    rows = [("c1", "x", "both_bad"), ("c1", "y", "a"), ("c2", "x", "tie"), ("c2", "y", "both_good"), ("c3", "x", "a")]
+    path.write_text(
+        "".join(json.dumps({"comparison_id": c, "annotator_id": who, "choice": choice}) + "\n" for c, who, choice in rows), encoding="utf-8"
+    )
+    run("aggregate", path, "-o", out, "--model", "majority")
+    found = {row["comparison_id"]: row for row in map(json.loads, out.read_text(encoding="utf-8").splitlines())}
+    assert [found[c]["p_a"] for c in ("c1", "c2", "c3")] == [0.75, 0.5, 1.0]
+    assert "warnings" not in found["c1"]
+    assert found["c3"]["warnings"] == ["one vote: nobody contradicts or confirms it"]

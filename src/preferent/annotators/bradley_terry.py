@@ -29,6 +29,7 @@ Z95 = 1.959963984540054
 _CELLS = 5_000_000  # of the dense matrix items x coefficients
 _FEW = 6.0  # pseudo-observations behind each learned spread, at its starting value
 _SPREAD_TOLERANCE = 0.05
+LEARN = 1_000_000  # votes that are enough to learn the prior spreads from
 _RELAX = 1.5  # EM creeps towards a spread from one side: steps after the first go this much further
 # Learned spreads stay in these bounds: where most items are undefeated nothing in the votes holds the spread of the scores down.
 BOUNDS = {"score": (0.1, 3.0), "slope": (0.05, 3.0), "position": (0.02, 3.0), "length": (0.02, 3.0), "tie": (0.05, 3.0)}
@@ -115,7 +116,9 @@ def fit_pairs(votes: PairVotes, model: PairModel, settings: Settings | None = No
         likelihood.covariate(name, table)
     graph = describe(table)
     at, iterations = warm_start(table, model)
-    prior = _learn_prior(table, model, at, graph, settings)
+    prior = (
+        _learn_prior(table, model, at, graph, settings) if len(votes) <= 2 * LEARN else _learn_from_some(table, model, at, graph, settings)
+    )
     model, settled = prior.model, prior.settled
     at, ended = _optimise(table, prior, tolerance=settings.tolerance, max_iterations=settings.max_iterations)
     iterations += prior.iterations + ended.iterations
@@ -243,6 +246,28 @@ def _learn_prior(table: PairTable, model: PairModel, at: Coefficients, graph: Gr
             further = {name: float(np.clip(value, *BOUNDS[name])) for name, value in further.items()}
             now = replace(now, model=replace(now.model, spreads=replace(now.model.spreads, **further)))
     return now
+
+
+def _learn_from_some(table: PairTable, model: PairModel, at: Coefficients, graph: Graph, settings: Settings) -> _Prior:
+    """`_learn_prior` from about `LEARN` votes: whole components where there are many, else pairs; then a look at all votes, so that the
+    coefficients and the blur are those of everybody."""
+    rng, share = np.random.default_rng(settings.seed), LEARN / len(table.win_V)
+    if len(graph.size_C) > 1 and graph.size_C[0] < 0.01 * table.n_items:
+        kept_P = (rng.random(len(graph.size_C)) < share)[graph.component_I[table.lo_P]]
+    else:
+        kept_P = rng.random(len(table.lo_P)) < share
+    some = table.keep(kept_P)
+    learned = _learn_prior(some, model, at, describe(some), settings)
+    if learned.iterations == 0:
+        return learned
+    # Of the scores, those of the pairs left out are still the warm start's.
+    seen_I = some.degree_I(np.ones(len(some.lo_P))) > 0
+    mixed = replace(learned.at, scores_I=np.where(seen_I, learned.at.scores_I, at.scores_I))
+    kept = replace(model, spreads=learned.model.spreads, learn_spreads=False)
+    now = _e_step(table, replace(learned, at=mixed, model=kept), graph, kept.spreads)
+    at, ended = _optimise(table, now, tolerance=1e-5, max_iterations=settings.max_iterations)
+    now = _e_step(table, replace(now, at=at, iterations=now.iterations + ended.iterations), graph, kept.spreads)
+    return replace(now, model=replace(now.model, learn_spreads=model.learn_spreads), settled=learned.settled)
 
 
 def _e_step(table: PairTable, now: _Prior, graph: Graph, begun: Spreads) -> _Prior:

@@ -19,6 +19,7 @@ from preferent.annotators.convergence import falls
 from preferent.annotators.labels import LabelResult
 from preferent.annotators.table import VoteTable
 from preferent.annotators.table_columns import Policies
+from preferent.annotators.table_sides import SIDES
 from preferent.core.errors import DataError
 from preferent.core.records import Floats
 
@@ -51,11 +52,66 @@ def check_aggregator(
         # Row of the renamed table that holds the item with this code.
         again = rows[fresh] if what == "item" else rows
         seen[f"{what} names"] = _compare(f"{what} names", p_IL, again, tolerance)
+    if table.sides is not None:
+        seen["response names"] = _response_names(fn, table, p_IL, rng, tolerance)
     seen["label order"] = _label_order(fn, table, p_IL, tolerance)
     seen["swapped sides"] = _swapped(fn, table, p_IL, tolerance)
     seen |= _copies(fn, table, p_IL, tolerance, copies)
+    if "tie" in table.labels:
+        seen["kinds of ties"] = _kinds_of_ties(fn, table, tolerance)
     seen["likelihood never falls"] = _never_falls(fn, table)
     return seen | _refusals(table)
+
+
+def check_gradient(
+    loss: Callable[[Floats], tuple[float, Floats]], point_X: Floats, *, tolerance: float = 1e-5, step: float = 1e-5
+) -> float:
+    """Check that the gradient which `loss` returns beside its value is the derivative of that value, by central differences.
+
+    Returns the largest difference, as a share of the gradient's length; raises AssertionError with the parameter when it is above
+    `tolerance`.
+    """
+    point_X = np.asarray(point_X, dtype=np.float64)
+    _, gradient_X = loss(point_X.copy())
+    numeric_X = np.empty_like(point_X)
+    for k in range(len(point_X)):
+        ends = []
+        for sign in (1.0, -1.0):
+            moved_X = point_X.copy()
+            moved_X[k] += sign * step
+            ends.append(loss(moved_X)[0])
+        numeric_X[k] = (ends[0] - ends[1]) / (2.0 * step)
+    apart_X = np.abs(gradient_X - numeric_X) / max(1e-12, float(np.linalg.norm(numeric_X)))
+    worst = int(apart_X.argmax())
+    if not apart_X[worst] <= tolerance:
+        raise AssertionError(
+            f"gradient: parameter {worst} has {gradient_X[worst]:.6g}, differences give {numeric_X[worst]:.6g} "
+            f"({apart_X[worst]:.2g} of the gradient's length, allowed {tolerance:.0e})"
+        )
+    return float(apart_X[worst])
+
+
+def simulated_pairs(rng: np.random.Generator, *, n_responses: int = 16, n_annotators: int = 12, votes: int = 3) -> VoteTable:
+    """All pairs of a few responses with planted scores, voted on with ties by good annotators and one adversary: a table with sides."""
+    scores_R = rng.normal(0.0, 1.5, n_responses)
+    a_I, b_I = np.triu_indices(n_responses, 1)
+    turned_I = rng.random(len(a_I)) < 0.5
+    a_I, b_I = np.where(turned_I, b_I, a_I), np.where(turned_I, a_I, b_I)
+    item_V = np.repeat(np.arange(len(a_I)), votes)
+    annotator_V = np.argsort(rng.random((len(a_I), n_annotators)), axis=1)[:, :votes].ravel()
+    d_V = (scores_R[a_I] - scores_R[b_I])[item_V] * np.where(annotator_V == 0, -1.0, 1.0)
+    weights_VL = np.stack([np.exp(d_V / 2), np.exp(-d_V / 2), np.full(len(d_V), 0.7)], axis=1)
+    cumulative_VL = np.cumsum(weights_VL / weights_VL.sum(axis=1, keepdims=True), axis=1)
+    label_V = (rng.random((len(d_V), 1)) > cumulative_VL[:, :2]).sum(axis=1)
+    names = np.array(["a", "b", "tie"], dtype=object)
+    columns = {
+        "item": [f"pair-{i:04d}" for i in item_V],
+        "annotator": [f"ann-{a:02d}" for a in annotator_V],
+        "label": names[label_V].tolist(),
+        "side_a": [f"r{one:02d}" for one in a_I[item_V]],
+        "side_b": [f"r{one:02d}" for one in b_I[item_V]],
+    }
+    return VoteTable.from_columns(columns, labels=("a", "b", "tie"))
 
 
 def simulated_crowd(rng: np.random.Generator, *, n_items: int = 120, n_annotators: int = 15, votes: int = 5) -> VoteTable:
@@ -111,6 +167,36 @@ def _swapped(fn: Aggregator, table: VoteTable, p_IL: Floats, tolerance: float) -
     return _compare("swapped sides", p_IL, _answer(fn, table.swap(), "swapped sides")[:, order], tolerance)
 
 
+def _response_names(fn: Aggregator, table: VoteTable, p_IL: Floats, rng: np.random.Generator, tolerance: float) -> float:
+    assert table.sides is not None
+    names = [str(name) for name in table.sides.responses.tolist()]
+    fresh = dict(zip(names, (f"{code:07d}" for code in rng.permutation(len(names))), strict=True))
+    columns = table.columns()
+    renamed = {what: [fresh[str(name)] for name in columns[what].tolist()] for what in SIDES}
+    other = VoteTable.from_columns({**columns, **renamed}, labels=table.labels)
+    return _compare("response names", p_IL, _answer(fn, other, "response names"), tolerance)
+
+
+def _kinds_of_ties(fn: Aggregator, table: VoteTable, tolerance: float) -> float:
+    """Half of the ties become "both_bad": it is a label of its own, and exchanging the two names exchanges two columns."""
+    columns = table.columns()
+    said = np.array(columns["label"], dtype=object)
+    ties = np.flatnonzero(said == "tie")
+    said[ties[::2]] = "both_bad"
+    labels = (*table.labels, "both_bad")
+    one_IL = _answer(fn, VoteTable.from_columns({**columns, "label": said.tolist()}, labels=labels), "both_bad")
+    turned = {"tie": "both_bad", "both_bad": "tie"}
+    other = [turned.get(label, label) for label in said.tolist()]
+    two_IL = _answer(fn, VoteTable.from_columns({**columns, "label": other}, labels=labels), "both_bad and tie exchanged")
+    tie, bad = labels.index("tie"), labels.index("both_bad")
+    # A method without ties gives both columns nothing, which confuses nobody.
+    if np.abs(one_IL[:, tie] - one_IL[:, bad]).max() < 1e-9 and one_IL[:, [tie, bad]].any():
+        raise AssertionError("kinds of ties: tie and both_bad have the same chance on every item, as if they were one label")
+    order = list(range(len(labels)))
+    order[tie], order[bad] = bad, tie
+    return _compare("kinds of ties", one_IL, two_IL[:, order], tolerance)
+
+
 def _copies(fn: Aggregator, table: VoteTable, p_IL: Floats, tolerance: float, copies: float) -> dict[str, float]:
     """Every vote twice with half the weight, and the whole data beside a copy of itself under new names."""
     columns = table.columns()
@@ -125,6 +211,10 @@ def _copies(fn: Aggregator, table: VoteTable, p_IL: Floats, tolerance: float, co
     for what in ("item", "annotator"):
         names = [str(name) for name in columns[what].tolist()]
         beside[what] = [f"0{name}" for name in names] + [f"1{name}" for name in names]
+    for what in SIDES:
+        if what in columns:
+            names = [str(name) for name in columns[what].tolist()]
+            beside[what] = [f"0{name}" for name in names] + [f"1{name}" for name in names]
     doubled_IL = _answer(fn, VoteTable.from_columns(beside, labels=table.labels), "a copy beside the data")
     half = table.n_items
     seen["both copies alike"] = _compare("both copies alike", doubled_IL[:half], doubled_IL[half:], tolerance)

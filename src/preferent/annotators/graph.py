@@ -70,9 +70,9 @@ def pair_votes(
 
     items_V2: item numbers (i, j) of each vote, integers from 0. outcome_V: 1 (i won), 0.5 (tie) or 0 (j won). annotator_V: annotator
     numbers from 0 (one annotator if left out). shown_first_V: the item number that was shown first, -1 unknown. lengths_I: length of
-    every item, > 0, in any one unit. weight_V: how much each vote counts, > 0 (1 each if left out). counts: how many items and annotators
-    there are, if more than occur. Raises DataError with the row when an item meets itself, a number is negative or too large, an outcome is none of the three, or the item that was shown
-    first is neither of the pair.
+    every item, > 0, in any one unit. weight_V: how much each vote counts, > 0 (1 each if left out). counts: how many items and
+    annotators there are, if more than occur. Raises DataError with the row when an item meets itself, a number is negative or too large,
+    an outcome is none of the three, or the item that was shown first is neither of the pair.
     """
     items_V2 = np.asarray(items_V2)
     if items_V2.ndim != 2 or items_V2.shape[1] != 2 or len(items_V2) == 0:
@@ -180,6 +180,17 @@ class PairTable:
         own = (self.lo_P[first:last], self.hi_P[first:last], start_P, self.annotator_V[at:end], self.win_V[at:end])
         return PairTable(*own, more[0], more[1], self.active_A, self.n_items, more[2])
 
+    def keep(self, kept_P: NDArray[np.bool_]) -> PairTable:
+        """Only these pairs with their votes; items and annotators keep their numbers."""
+        count_P = self.n_votes_P
+        kept_V = np.repeat(kept_P, count_P)
+        more = [None if column_V is None else column_V[kept_V] for column_V in (self.first_V, self.length_V, self.weight_V)]
+        start_P = np.concatenate([[0], np.cumsum(count_P[kept_P])])
+        annotator_V = self.annotator_V[kept_V]
+        active_A = np.bincount(annotator_V, minlength=self.n_annotators) > 0
+        own = (self.lo_P[kept_P], self.hi_P[kept_P], start_P, annotator_V, self.win_V[kept_V])
+        return _in_parts(PairTable(*own, more[0], more[1], active_A, self.n_items, more[2]))
+
     def total_P(self, values_V: Floats) -> Floats:
         """Sum of a per-vote value over the votes of each pair."""
         return np.add.reduceat(values_V, self.start_P[:-1])
@@ -214,10 +225,14 @@ def pair_table(votes: PairVotes) -> PairTable:
     weight_V = None if votes.weight_V is None else votes.weight_V[order_V]
     annotator_V = votes.annotator_V[order_V].astype(np.int32)
     active_A = np.bincount(annotator_V, minlength=votes.n_annotators) > 0
-    table = PairTable(lo_P, hi_P, start_P, annotator_V, win_V[order_V], first_V, length_V, active_A, votes.n_items, weight_V)
-    if len(key_V) < 2 * BLOCK:
+    return _in_parts(PairTable(lo_P, hi_P, start_P, annotator_V, win_V[order_V], first_V, length_V, active_A, votes.n_items, weight_V))
+
+
+def _in_parts(table: PairTable) -> PairTable:
+    n_votes, n_pairs = len(table.win_V), len(table.lo_P)
+    if n_votes < 2 * BLOCK:
         return table
-    bounds = np.unique(np.searchsorted(start_P, np.arange(0, len(key_V) + BLOCK, BLOCK))).clip(max=len(lo_P))
+    bounds = np.unique(np.searchsorted(table.start_P, np.arange(0, n_votes + BLOCK, BLOCK)).clip(max=n_pairs))
     parts = tuple(table.slice(first, last) for first, last in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True) if last > first)
     return replace(table, parts=parts)
 

@@ -62,15 +62,26 @@ class ResponseEstimates:
 @dataclass(frozen=True, eq=False, kw_only=True)
 class GraphResult(LabelResult):
     """Soft labels from scores. preferred: p_a of every item with its 95 % interval, ties counting half. prior_I: which part of the gap's
-    variance is the prior's. traits: slope, position, length, tie of each annotator, or honesty, those that the model has. pairs: the
-    votes as the fit saw them."""
+    variance is the prior's. side_I2: the responses a and b of every item. traits: slope, position, length, tie of each annotator, or
+    honesty, those that the model has. pairs: the votes as the fit saw them."""
 
     preferred: Banded
     prior_I: Floats
+    side_I2: NDArray[np.int64]
     responses: ResponseEstimates
     traits: dict[str, Banded]
     pairs: PairVotes
     fitted: PairFit | CrowdFit
+
+    def warnings(self, row: int) -> list[str]:
+        graph, sides = self.responses.graph, (self.side_I2[row, 0], self.side_I2[row, 1])
+        found = super().warnings(row)
+        for side, one in zip("ab", sides, strict=True):
+            if graph.undefeated_I[one] or graph.winless_I[one]:
+                found.append(f"{side} {'never lost' if graph.undefeated_I[one] else 'never won'}: the prior holds its score")
+        if self.prior_I[row] > 0.5:
+            found.append(f"{self.prior_I[row]:.0%} of the uncertainty is the prior's: the votes say little")
+        return found
 
     def p_a(self, a: str = "a", b: str = "b") -> tuple[Floats, Floats, Floats]:
         if (a, b) == ("b", "a"):
@@ -142,8 +153,8 @@ def graph_model(table: VoteTable, name: Name, settings: Settings | None = None) 
     """Fit one of `NAMES` to the table.
 
     `annotator_slope` takes the display order and the lengths into account where the table has them; of a taste for length only what
-    tells an annotator from the others is called bias, what they share stays in the scores. Deterministic. Raises ConfigError for another name,
-    DataError (see `pairs_of`), FitError.
+    tells an annotator from the others is called bias, what they share stays in the scores. Deterministic. Raises ConfigError for another
+    name, DataError (see `pairs_of`), FitError.
     """
     if name not in NAMES:
         raise ConfigError(f"there is no graph model {name!r}, allowed are {list(NAMES)!r}")
@@ -174,7 +185,7 @@ def vote_log_chance(table: VoteTable, name: Name, fitted: PairFit | CrowdFit, vo
     kind_L = np.ones(table.n_labels)
     tied = [code for code, label in enumerate(table.labels) if label in TIES]
     if tied:
-        kind_L[tied] = normalised(np.bincount(table.label_V, minlength=table.n_labels)[tied] + 1.0)
+        kind_L[tied] = normalised(table.counts_IL.sum(axis=0)[tied] + 1.0)
     return np.log(np.maximum(chance_V * kind_L[table.label_V[rows_V]], 1e-12))
 
 
@@ -183,14 +194,13 @@ def _labels(table: VoteTable, gap: Banded, pairs: tuple[Any, Any], tie: float | 
     own = _gaps(table, gap, pairs)
     (a, tied, preferred), (low, *_), (high, *_) = (_outcomes(d_I, tie) for d_I in (own.value, own.low, own.high))
     band = Banded(preferred, _outcomes(own.low, tie)[2], _outcomes(own.high, tie)[2])
-    b_low, b_high = (1.0 - sum(_outcomes(d_I, tie)[:2]) for d_I in (own.high, own.low))
+    b_low, b_high = (_outcomes(-d_I, tie)[0] for d_I in (own.high, own.low))
     ends = [_outcomes(d_I, tie)[1] for d_I in (own.low, own.high)]
     inside_I = (own.low <= 0.0) & (own.high >= 0.0)  # a tie is most probable where the gap is 0
     tie_high = np.where(inside_I, _outcomes(np.zeros_like(own.low), tie)[1], np.maximum(*ends))
-    found = []
-    for values in ((a, 1.0 - a - tied, tied), (low, b_low, np.minimum(*ends)), (high, b_high, tie_high)):
-        found.append(_columns(table, dict(zip(("a", "b", "tie"), values, strict=True))))
-    return (*found, band)
+    chances = ((a, 1.0 - a - tied, tied), (low, b_low, np.minimum(*ends)), (high, b_high, tie_high))
+    p_IL, low_IL, high_IL = (_columns(table, {"a": x, "b": y, "tie": z}) for x, y, z in chances)
+    return p_IL, low_IL, high_IL, band
 
 
 def _outcomes(d_I: Floats, tie: float | None) -> tuple[Floats, Floats, Floats]:
@@ -268,6 +278,7 @@ def _result(table: VoteTable, name: Name, votes: PairVotes, fitted: PairFit | Cr
         (*item_notes(table), *said),
         preferred=preferred,
         prior_I=np.minimum(1.0, variance_I / (2.0 * score_sd**2)),
+        side_I2=np.stack([table.sides.a_I, table.sides.b_I], axis=1).astype(np.int64),
         responses=responses,
         traits=traits,
         pairs=votes,

@@ -79,6 +79,10 @@ class LabelResult:
         tied_I = (self.p_IL >= top_I[:, None] - 1e-12).sum(axis=1) > 1
         return np.where(tied_I, -1, self.p_IL.argmax(axis=1))
 
+    def warnings(self, row: int) -> list[str]:
+        """What a reader of this item's chances must know; empty for most."""
+        return ["one vote: nobody contradicts or confirms it"] if self.votes_I[row] == 1 else []
+
     def p_a(self, a: str = "a", b: str = "b") -> tuple[Floats, Floats, Floats]:
         """(p_a, low, high), each of shape (I,): the chance of `a` plus half of all that is neither a nor b (ties of every kind).
 

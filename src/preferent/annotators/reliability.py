@@ -15,14 +15,16 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import ndtri
 
+from preferent.annotators.crowd_bt import CrowdFit
+from preferent.annotators.graph_models import TIES, GraphResult
 from preferent.annotators.labels import LabelResult, wilson
+from preferent.annotators.pair_flags import STRONG, AnnotatorRow, annotator_rows
 from preferent.annotators.table import VoteTable
 from preferent.core.errors import ConfigError
 from preferent.core.estimates import Estimate
 from preferent.core.records import Floats
 
-Kind = Literal["adversary", "spammer", "left", "right", "tie-happy", "too fast"]
-TIES = ("tie", "equal", "both_good", "both_bad")
+Kind = Literal["adversary", "spammer", "left", "right", "long", "short", "tie-happy", "too fast"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +58,15 @@ class Limits:
 
 
 def flags(table: VoteTable, result: LabelResult, limits: Limits | None = None) -> list[Flag]:
-    """All flags, annotator by annotator. `result` must be of this table and have confusions (Dawid-Skene, MACE, `choose`).
+    """All flags, annotator by annotator. `result` must be of this table and have confusions (Dawid-Skene, MACE, `choose`) or be a
+    `GraphResult`, whose flags rest on slopes, or on honesty, and on biases in logits (`pair_flags`).
 
     Position (left, right) needs the recorded display order (`first_V`), speed needs `seconds_V`; without them those flags are not
     raised, and `missing_evidence` says so. Raises ConfigError for a result without confusions.
     """
     limits = limits or Limits()
+    if isinstance(result, GraphResult):
+        return _of_graph(table, result, limits)
     if result.annotators is None or result.annotators.alpha_ALL is None or len(result.annotators.names) != table.n_annotators:
         raise ConfigError(f"flags need confusions of the {table.n_annotators} annotators of this table; {result.method!r} has none of them")
     z = float(ndtri(limits.sure))
@@ -73,6 +78,42 @@ def flags(table: VoteTable, result: LabelResult, limits: Limits | None = None) -
         found += _speed(table, limits, z)
     order = {name: code for code, name in enumerate(table.annotators.tolist())}
     return sorted(found, key=lambda flag: order[flag.annotator])
+
+
+KINDS_OF_PAIRS: dict[str, Kind] = {"adversary": "adversary", "guesser": "spammer", "always first": "left", "always second": "right"}
+BIASES: dict[str, tuple[Kind, Kind]] = {"position": ("right", "left"), "length": ("short", "long")}  # negative, positive
+
+
+def _of_graph(table: VoteTable, result: GraphResult, limits: Limits) -> list[Flag]:
+    z = float(ndtri(limits.sure))
+    found = _ties(table, limits, z) + ([] if table.seconds_V is None else _speed(table, limits, z))
+    if isinstance(result.fitted, CrowdFit):
+        honest = result.fitted.honesty
+        for a in np.flatnonzero(honest.high < 0.5):
+            ends = (honest.value[a], honest.low[a], honest.high[a])
+            found.append(_flag(table, int(a), "adversary", ends, 0.5, "chance of reporting what they see"))
+    else:
+        for row in annotator_rows(result.fitted, result.pairs):
+            found += [_pair_flag(table, row, sentence) for sentence in row.flags]
+    order = {name: code for code, name in enumerate(table.annotators.tolist())}
+    return sorted(found, key=lambda flag: order[flag.annotator])
+
+
+def _pair_flag(table: VoteTable, row: AnnotatorRow, sentence: str) -> Flag:
+    word, says = sentence.split(": ", 1)
+    kind = KINDS_OF_PAIRS.get(word, "tie-happy")
+    trait, threshold = "slope", 0.0
+    if word in ("position bias", "length bias"):
+        trait, threshold = word.split()[0], STRONG
+        kind = BIASES[trait][row.traits[trait][0] > 0]
+    value, low, high = row.traits.get(trait, (float("nan"),) * 3)
+    if word.startswith("always"):
+        value, threshold = (row.tie_share if word == "always tie" else row.first_share or 0.0), 0.9
+        low_A, high_A = wilson(np.array([value]), np.array([float(row.n_votes)]))
+        low, high = float(low_A[0]), float(high_A[0])
+    name = table.annotators[row.annotator]
+    name = name.item() if isinstance(name, np.generic) else name
+    return Flag(name, kind, Estimate(value, low, high, row.n_votes, "95 % interval"), threshold, says)
 
 
 def missing_evidence(table: VoteTable) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preferent.annotators.table_columns import Ints, Where, intern
+from preferent.annotators.table_names import Ints, Where, intern
 from preferent.core.errors import DataError
 from preferent.core.records import Floats
 
