@@ -12,7 +12,8 @@ from preferent.audits.benchmarks import judgebench, llmbar, ppe, processbench
 from preferent.audits.benchmarks.items import Item
 from preferent.audits.benchmarks.registry import benchmark_of
 from preferent.audits.benchmarks.run import run
-from preferent.core.errors import DataError, ModelError
+from preferent.audits.steps import choose_threshold, first_error_f1, predicted_first_error
+from preferent.core.errors import ConfigError, DataError, ModelError
 from preferent.core.records import Scores, user
 from preferent.core.scorer import FakeScorer
 
@@ -115,18 +116,25 @@ def test_processbench_averages_f1_over_subsets_and_nothing_right_is_zero():
     assert result.score.value == 0.5
 
 
-def test_the_chosen_threshold_is_as_good_as_any():
+def test_processbench_is_the_step_audit_of_each_subset():
+    """The two places of this package that score first errors give the same numbers on random step rewards."""
     rng = np.random.default_rng(3)
-    labels = rng.integers(-1, 4, 60)
+    labels = rng.integers(-1, 4, 120)
     rewards = [rng.normal(0, 1, 5) - 2.0 * (np.arange(5) == label) for label in labels]
-    chosen = processbench.choose_threshold(rewards, labels.tolist())
+    items = [process_item(int(label), "gsm8k" if n < 60 else "math", 5, f"p{n}") for n, label in enumerate(labels)]
+    found = values(processbench.score(items, rewards, boot()))
+    threshold = choose_threshold(rewards[:60], labels[:60]).value
+    for name, part in (("gsm8k", slice(0, 60)), ("math", slice(60, 120))):
+        predicted = predicted_first_error(rewards[part], threshold)
+        expected = first_error_f1(predicted, labels[part], range(60), rng=np.random.default_rng(0), n_resamples=100)
+        assert found[f"{name} F1"] == pytest.approx(expected.f1.value)
+        assert found[f"{name} with an error"] == pytest.approx(expected.error_accuracy.value)
 
-    def f1_at(threshold):
-        hits = np.array([processbench.first_error(reward, threshold) == label for reward, label in zip(rewards, labels, strict=True)])
-        return float(processbench.f1(hits[labels >= 0].mean(), hits[labels < 0].mean()))
 
-    tried = [f1_at(level) for level in np.concatenate(rewards) + 1e-9]
-    assert f1_at(chosen) == pytest.approx(max(tried))
+def test_without_both_kinds_there_is_no_threshold_to_choose():
+    with pytest.raises(ConfigError, match="only solutions of one kind") as caught:
+        processbench.score([process_item(1), process_item(0)], arrays((1, 0, 1), (0, 1, 1)), boot())
+    assert "--threshold" in (caught.value.hint or "")
 
 
 def test_processbench_chooses_on_gsm8k_and_says_so():

@@ -12,9 +12,11 @@ import pytest
 from benchmark_items import arrays, boot, located, rewardbench_items
 
 from preferent.audits.benchmarks import rewardbench
+from preferent.audits.benchmarks.items import prompt
 from preferent.audits.benchmarks.registry import BENCHMARKS, benchmark_of, titles
 from preferent.audits.benchmarks.result import estimate
 from preferent.audits.benchmarks.run import item_rewards, run
+from preferent.audits.contamination import contamination
 from preferent.core.errors import ConfigError, DataError, ModelError
 from preferent.core.ngrams import sketch_prompts
 from preferent.core.records import Scores, user
@@ -110,7 +112,8 @@ def sample(file):
 def test_real_rows_are_read_and_scored(name):
     file, n_items = SAMPLE_FILES[name]
     rows = sample(file)
-    outcome = run(length_scorer(), benchmark_of(name), rows, n_resamples=200)
+    options = {"threshold": 0.0} if name == "processbench" else {}
+    outcome = run(length_scorer(), benchmark_of(name), rows, n_resamples=200, **options)
     assert next(iter(outcome.result.counts.values())) == n_items
     # The sample of llmbar is a case study, which counts nowhere; that of processbench has no solution without an error, so no F1.
     if name in ("llmbar", "processbench"):
@@ -136,3 +139,35 @@ def test_the_longer_response_on_real_rows_counted_by_hand():
     rows = [row for _, row in sample("rmb_bon")]
     found = run(length_scorer(), benchmark_of("rmb"), sample("rmb_bon"), n_resamples=200).result
     assert found.score.value == pytest.approx(np.mean([all(len(r["best"]) > len(x) for x in r["losers"]) for r in rows]))
+
+
+def test_contamination_that_is_known_of_real_data():
+    """The sample of ProcessBench holds GSM8K test problems, and that of RM-Bench's chat part AlpacaEval prompts, by their authors' own
+    account: all of them are found, and none of UltraFeedback's."""
+    for trained, name, file, share in (
+        ("gsm8k_model_solutions", "processbench", "processbench", 1.0),
+        ("tulu_bon16", "rm-bench", "rm_bench", 1.0),
+        ("ultrafeedback_1200", "processbench", "processbench", 0.0),
+        ("ultrafeedback_1200", "judgebench", "judgebench", 0.0),
+    ):
+        sketch = sketch_prompts(prompt(row["prompt"], where) for where, row in sample(trained))
+        found = contamination([item.prompt for item in benchmark_of(name).read(sample(file))], sketch)
+        assert found.share.value == share, (trained, name)
+
+
+@pytest.mark.parametrize("name", ["judgebench", "rm-bench", "rmb"])
+def test_only_the_order_of_rewards_counts_and_not_the_order_of_rows(name):
+    """Real rows and random rewards: a monotone change of the rewards and a shuffle of the rows leave every number as it is."""
+    rows = sample(SAMPLE_FILES[name][0])
+    rng = np.random.default_rng(4)
+    random = {}
+    plain_rewards = FakeScorer(lambda e: random.setdefault(e.response, float(rng.normal())))
+    benchmark = benchmark_of(name)
+    expected = run(plain_rewards, benchmark, rows, n_resamples=100).result
+    stretched = FakeScorer(lambda e: float(np.exp(3 * random[e.response]) - 7))
+    shuffled = [rows[n] for n in rng.permutation(len(rows))]
+    for scorer, order in ((stretched, rows), (plain_rewards, shuffled)):
+        found = run(scorer, benchmark, order, n_resamples=100).result
+        assert {key: value.value for key, value in found.numbers.items()} == pytest.approx(
+            {key: value.value for key, value in expected.numbers.items()}, nan_ok=True
+        )

@@ -81,7 +81,7 @@ def test_openrlhf_words():
 def test_vllm_words():
     messages = [{"role": "user", "content": "What is a cat?"}, {"role": "assistant", "content": "An animal."}]
     assert Vllm(model="rm").body([CAT]) == {"model": "rm", "messages": messages, "use_activation": False}
-    assert Vllm(route="/pooling").body([CAT]) == {"messages": messages}
+    assert Vllm(route="/pooling").body([CAT]) == {"messages": messages, "use_activation": False}
     asked = {"queries": ["What is a cat?"], "documents": ["An animal."], "use_activation": False}
     assert Vllm(route="/score").body([CAT]) == asked
     entry = {"index": 0, "label": "reward", "probs": [3.41], "num_classes": 1}

@@ -5,10 +5,11 @@ each of the four subsets: accuracy on the solutions with an error (the exact ste
 (0 when both are 0). The score is the plain mean of the four F1.
 
 The authors read two-class models by the larger class, which is threshold 0 on a logit and 0.5 on a probability. Without a given
-threshold we choose the one with the best F1 on the gsm8k subset and use it for all (the choice then flatters gsm8k, which is noted).
-Step rewards come from a scorer that returns them; for others, each solution cut after step k is scored as a response of its own.
+threshold we choose the one with the best F1 on the gsm8k subset and use it for all (the choice then flatters gsm8k, which is noted);
+`audits.steps` has the same rules for any labelled steps. Step rewards come from a scorer that returns them; for others, each solution
+cut after step k is scored as a response of its own.
 
-Legend: N solutions, S steps of a solution, T thresholds.
+Legend: N solutions, S steps of a solution.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ import numpy as np
 from preferent.audits.benchmarks import items as read
 from preferent.audits.benchmarks.items import Item, Rows
 from preferent.audits.benchmarks.result import Bootstrap, Means, Result, estimate, plain, within
-from preferent.core.errors import DataError
+from preferent.audits.steps import choose_threshold, predicted_first_error
+from preferent.core.errors import ConfigError, DataError
 from preferent.core.records import Floats
 
 NAME = "ProcessBench"
@@ -28,7 +30,6 @@ SOURCE = "Zheng et al. 2024, arXiv 2412.06559; github.com/QwenLM/ProcessBench"
 RULE = "first step below the threshold is the predicted error; F1 of accuracy with and without an error; score: mean F1 of the subsets"
 SUBSETS = ("gsm8k", "math", "olympiadbench", "omnimath")
 BETWEEN_STEPS = "\n\n"
-N_THRESHOLDS = 512
 
 
 def rows_to_items(rows: Rows) -> list[Item]:
@@ -48,12 +49,6 @@ def rows_to_items(rows: Rows) -> list[Item]:
     return read.need_items(found, NAME)
 
 
-def first_error(reward_S: Floats, threshold: float) -> int:
-    """The first step with a reward below `threshold`, -1 when there is none."""
-    below = np.flatnonzero(reward_S < threshold)
-    return int(below[0]) if len(below) else -1
-
-
 def f1(on_errors: Floats | float, on_correct: Floats | float) -> Floats:
     """Harmonic mean of the two accuracies, 0 where both are 0, NaN where one is unknown."""
     a, b = np.asarray(on_errors, dtype=np.float64), np.asarray(on_correct, dtype=np.float64)
@@ -61,25 +56,17 @@ def f1(on_errors: Floats | float, on_correct: Floats | float) -> Floats:
         return np.where(a + b == 0, 0.0, 2 * a * b / (a + b))
 
 
-def choose_threshold(rewards: Sequence[Floats], labels: Sequence[int]) -> float:
-    """The threshold with the highest F1 on these solutions, the middle one of a run of equals; from quantiles of the step rewards."""
-    levels = np.unique(np.concatenate(list(rewards)))
-    between = np.concatenate([[levels[0] - 1.0], (levels[1:] + levels[:-1]) / 2, [levels[-1] + 1.0]])
-    if len(between) > N_THRESHOLDS:
-        between = between[np.linspace(0, len(between) - 1, N_THRESHOLDS).astype(np.int64)]
-    # An error is found at every threshold in (its reward, the lowest reward before it], a clean solution passes up to its lowest reward.
-    label_N = np.asarray(labels)
-    hits_T = np.zeros((2, len(between)))
-    for reward_S, label in zip(rewards, labels, strict=True):
-        if label < 0:
-            hits_T[1] += between <= reward_S.min()
-        else:
-            before = reward_S[:label].min() if label else np.inf
-            hits_T[0] += (reward_S[label] < between) & (between <= before)
-    with np.errstate(invalid="ignore"):
-        f1_T = f1(hits_T[0] / (label_N >= 0).sum(), hits_T[1] / (label_N < 0).sum())
-    best = np.flatnonzero(f1_T == np.nanmax(f1_T)) if np.isfinite(f1_T).any() else np.arange(len(between))
-    return float(between[best[len(best) // 2]])
+def _threshold(items: Sequence[Item], rewards: Sequence[Floats]) -> tuple[float, str]:
+    """(threshold, what it was chosen on): the best on gsm8k, or on the whole file where gsm8k has not both kinds of solutions."""
+    places = {"gsm8k": [n for n, item in enumerate(items) if item.subset == "gsm8k"], "the whole file": list(range(len(items)))}
+    for name, rows in places.items():
+        labels = np.array([items[n].meta["label"] for n in rows])
+        if (labels >= 0).any() and (labels < 0).any():
+            return choose_threshold([rewards[n] for n in rows], labels).value, name
+    raise ConfigError(
+        "no threshold can be chosen: the file has only solutions of one kind, with an error or without",
+        hint="give one (--threshold): 0 for logits, 0.5 for probabilities",
+    )
 
 
 def score(items: Sequence[Item], rewards: Sequence[Floats], boot: Bootstrap, *, scorer: str = "", threshold: float | None = None) -> Result:
@@ -87,11 +74,9 @@ def score(items: Sequence[Item], rewards: Sequence[Floats], boot: Bootstrap, *, 
     labels = [item.meta["label"] for item in items]
     notes = []
     if threshold is None:
-        chosen_on = [n for n, item in enumerate(items) if item.subset == "gsm8k"] or list(range(len(items)))
-        threshold = choose_threshold([rewards[n] for n in chosen_on], [labels[n] for n in chosen_on])
-        on = "gsm8k" if items[chosen_on[0]].subset == "gsm8k" else "the whole file"
+        threshold, on = _threshold(items, rewards)
         notes.append(f"threshold {threshold:.4g} was chosen on {on}, whose figures it flatters")
-    hit_N = np.array([float(first_error(reward_S, threshold) == label) for reward_S, label in zip(rewards, labels, strict=True)])
+    hit_N = (predicted_first_error(rewards, threshold) == np.array(labels)).astype(np.float64)
     wrong_N, subset_N = np.array(labels) >= 0, np.array([item.subset for item in items])
     present = [name for name in SUBSETS if (subset_N == name).any()]
     columns = {}

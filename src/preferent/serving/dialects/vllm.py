@@ -1,9 +1,10 @@
 """vLLM's pooling models: POST /classify, /pooling or /score (docs/models/pooling_models of vllm-project/vllm).
 
 /classify and /pooling take a conversation as messages and put it through the model's own chat template, one conversation in a request;
-with `render`, texts instead, many in a request. /classify is asked for raw values (`use_activation` false); its `probs` hold one number
-for a model with one label. /pooling answers the pooled vector, which has one number for a reward model. /score pairs queries with
-documents and is for models with a score template. What a server offers depends on how it was started.
+with `render`, texts instead, many in a request. Raw values are asked for (`use_activation` false): a model with one label would
+otherwise be put through a sigmoid. /classify answers `probs`, one number for a model with one label; /pooling the pooled vector, which
+has one number for a reward model. /score pairs queries with documents and is for models with a score template. What a server offers
+depends on how it was started.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Vllm:
         if self.route == "/score":
             queries = [prompt_text(exchange.prompt) for exchange in exchanges]
             return {**named, "queries": queries, "documents": [exchange.response for exchange in exchanges], "use_activation": False}
-        raw = {"use_activation": False} if self.route == "/classify" else {}
+        raw = {"use_activation": False}
         if self.render is not None:
             # The template has written the special tokens already.
             return {**named, "input": [self.render(exchange) for exchange in exchanges], "add_special_tokens": False, **raw}
