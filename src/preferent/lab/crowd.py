@@ -9,7 +9,7 @@ Legend: N comparisons, A annotators, V votes, O the five objectives.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -31,7 +31,7 @@ class Crowd:
     is turned round at random, whoever gave it.
     """
 
-    population: Population = Population()
+    population: Population = field(default_factory=Population)
     taste: float = 0.0
     list_bias: float = 0.0
     flip: float = 0.0
@@ -88,9 +88,9 @@ def judge(
         gap_R = gap_NO[rows] @ one.weights_O + rest_N[rows]
         if one.list_bias and one.annotator.skill > 0.0:
             gap_R = gap_R + one.list_bias / one.annotator.skill * lists_N[rows]
-        own = [comparisons[row] for row in rows]
+        own = [comparisons[row] for row in rows.tolist()]
         found = simulate(own, gap_R, np.zeros(len(rows)), [one.annotator], votes_per_comparison=1, rng=rng) if own else []
-        given |= {(int(row), a): judgment for row, judgment in zip(rows, found, strict=True)}
+        given |= {(row, a): judgment for row, judgment in zip(rows.tolist(), found, strict=True)}
     answers = [given[row, a] for row, judges_of_row in enumerate(who_NV.tolist()) for a in judges_of_row]
     turned_V = rng.random(len(answers)) < flip
     return [_turned(answer) if turned else answer for answer, turned in zip(answers, turned_V, strict=True)]

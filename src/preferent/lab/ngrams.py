@@ -96,19 +96,46 @@ class NgramScorer:
         return effective_V + scale * np.asarray(self.asked_QV[asked_Q].sum(axis=0)).ravel()
 
 
+def average(scorers: Sequence[NgramScorer]) -> NgramScorer:
+    """The scorer with the mean of all weights (as WARM averages networks); what a member never saw counts 0 in it.
+
+    The model is linear, so its reward is exactly the mean of the members' rewards. Raises ConfigError when the members come from
+    different trainers or there is none.
+    """
+    if not scorers or any(one._counts is not scorers[0]._counts for one in scorers):
+        raise ConfigError("average: needs scorers of one trainer, at least one")
+    width, n = max(len(one.weight_V) for one in scorers), len(scorers)
+    asked: dict[str, int] = {}
+    for one in scorers:
+        for word in one._asked:
+            asked.setdefault(word, len(asked))
+    weight_V, shared_V = np.zeros(width), np.zeros(width)
+    asked_QV = sparse.csr_matrix((len(asked), width))
+    for one in scorers:
+        own = len(one.weight_V)
+        weight_V[:own] += one.weight_V / n
+        shared_V[:own] += one.shared_V / n
+        rows = np.array([asked[word] for word in one._asked], dtype=np.int64)
+        own_QV = one.asked_QV.tocoo()
+        asked_QV = asked_QV + sparse.csr_matrix((own_QV.data / n, (rows[own_QV.row], own_QV.col)), shape=(len(asked), width))
+    return NgramScorer(scorers[0]._counts, weight_V, shared_V, sparse.csr_matrix(asked_QV), asked, name="average")
+
+
 class NgramTrainer:
     """`trainer(preferences, seed, **settings)` is a fit as the experiments take it. Fits of one trainer share the counts of texts."""
 
     def __init__(self) -> None:
         self.counts = NgramCounts()
 
-    def __call__(self, preferences: Sequence[Preference], seed: int, *, prior: float = 4.0) -> NgramScorer:
+    def __call__(self, preferences: Sequence[Preference], seed: int, *, prior: float = 4.0, **others: Any) -> NgramScorer:
         """The most probable weights under independent normal priors of variance 1 / `prior`; the loss is convex, `seed` changes nothing.
 
         Raises DataError without preferences, ConfigError for a prior that is not above 0, FitError when the search does not end.
         """
         if not preferences:
             raise DataError("there is nothing to learn from: no preferences")
+        if others:
+            raise ConfigError(f"ngrams: unknown settings {sorted(others)!r}, allowed: prior")
         if not prior > 0.0:
             raise ConfigError(f"ngrams: prior={prior!r}, allowed are numbers > 0")
         x, asked, words_U = self._features(preferences)
@@ -133,8 +160,8 @@ class NgramTrainer:
         prompts = [row.prompt for row in preferences]
         for prompt in dict.fromkeys(prompts):
             self.counts.of(_text(prompt))
-        for row in preferences:
-            self.counts.of(row.response_a), self.counts.of(row.response_b)
+        for text in (text for row in preferences for text in (row.response_a, row.response_b)):
+            self.counts.of(text)
         left_NV, right_NV = (self.counts.matrix([getattr(row, side) for row in preferences]) for side in ("response_a", "response_b"))
         difference_NV = sparse.csr_matrix(left_NV - right_NV)
         difference_NV.eliminate_zeros()

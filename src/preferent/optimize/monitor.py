@@ -117,6 +117,16 @@ def last_quiet(readings: Sequence[Reading], *, patience: int = 1) -> int:
     return len(readings) - 1
 
 
+Batch = tuple[ArrayLike, ArrayLike, ArrayLike | None]
+
+
+def stop(reference: Batch, batches: Sequence[Batch], *, limits: Limits | None = None, patience: int = 1) -> tuple[int, list[Reading]]:
+    """(index of the batch to stop at, all readings). Batches are (reward_N, length_N, disagreement_N or None), in the order of the run."""
+    frozen = Reference.of(*reference)
+    readings = [read(frozen, *batch, limits=limits) for batch in batches]
+    return last_quiet(readings, patience=patience), readings
+
+
 def _batch(reward_N: ArrayLike, length_N: ArrayLike, disagreement_N: ArrayLike | None) -> tuple[Floats, Floats, Floats | None]:
     arrays = [np.asarray(array, dtype=np.float64) for array in (reward_N, length_N)]
     arrays += [] if disagreement_N is None else [np.asarray(disagreement_N, dtype=np.float64)]
