@@ -36,6 +36,7 @@ COMMANDS = {
     "compare": "Two scorers on the same texts: who is better where, and what cannot be told.",
     "score": "Give every prompt and response of a file its reward.",
     "doctor": "Run the invariance suite on any sequence-classification reward model.",
+    "lab": "Experiments in worlds whose true reward is known: over-optimisation, mitigations, annotators.",
     "demo": "The whole way once, offline, in a world whose true reward is known.",
 }
 EXIT_USER, EXIT_INTERRUPTED, EXIT_BROKEN_PIPE = 1, 130, 141
