@@ -8,8 +8,8 @@ import click
 
 from preferent.cli.inputs import over_long_counter
 from preferent.cli.output import emit, emit_json, json_option
-from preferent.data.formats.detect import SHAPES
 from preferent.data.formats.steps_detect import STEP_SHAPES
+from preferent.data.ratings import ALL_SHAPES
 
 
 @click.command()
@@ -18,7 +18,7 @@ from preferent.data.formats.steps_detect import STEP_SHAPES
 @click.option(
     "--format",
     "data_format",
-    type=click.Choice(["auto", *SHAPES, *STEP_SHAPES]),
+    type=click.Choice(["auto", *ALL_SHAPES, *STEP_SHAPES]),
     default="auto",
     show_default=True,
     help="The shape of the rows; auto looks at the keys of every row.",
@@ -31,17 +31,17 @@ def command(source: str, split: str, data_format: Any, strict: bool, base: str |
     """Pass SOURCE through the data gate and print its ledger.
 
     SOURCE is a JSONL file (plain, .gz, .zst), a Parquet file, a local data-set folder, or a hub data-set id. Every row that is
-    refused is listed with its place and the reason; nothing is changed. Pairs, rankings, and solutions whose steps are labelled are
-    told apart by the keys of the first rows.
+    refused is listed with its place and the reason; nothing is changed. Pairs, rankings and ratings may stand in one file; solutions whose
+    steps are labelled are told by the keys of the first rows.
     """
     from preferent.data.formats.steps_detect import is_step_format
-    from preferent.data.gate import check
+    from preferent.data.ratings import check_all
     from preferent.data.steps_gate import check_steps
     from preferent.data.steps_read import holds_steps
 
     counter, limit = over_long_counter(base, max_length)
     steps = is_step_format(data_format) or (data_format == "auto" and holds_steps(source, split=split))
-    checked = (check_steps if steps else check)(
+    checked = (check_steps if steps else check_all)(
         source, format=data_format, strict=strict, split=split, count_tokens=counter, max_length=limit
     )
     if as_json:

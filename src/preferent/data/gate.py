@@ -15,11 +15,12 @@ from preferent.core.errors import DataError
 from preferent.core.records import Exchange, Preference, Ranking
 from preferent.data.formats.detect import Format
 from preferent.data.ledger import Ledger, Refusal
-from preferent.data.lines import Source, as_paths
+from preferent.data.lines import RawRow, Source, as_paths
 from preferent.data.merge import Groups, Rows, turned
 from preferent.data.read import Located, read_rows
 
 CountTokens = Callable[[Exchange], int]
+Divert = Callable[[RawRow], bool]
 # Names counted one by one before the rest is counted together: a ledger is for people, and memory is bounded.
 _MOST_NAMES = 1000
 _OTHER = "(other)"
@@ -37,6 +38,7 @@ class Checked:
     split: str
     _groups: Groups = field(repr=False)
     _stamps: tuple[tuple[int, int] | None, ...] = field(repr=False)
+    _divert: Divert | None = field(default=None, repr=False)
 
     def records(self) -> Iterator[Preference | Ranking]:
         """Stream the source again: each record where its first row stands, merged with the later rows about the same pair.
@@ -56,7 +58,7 @@ class Checked:
                 yield self._merged(index, record, joined.get(index)) if index in self._groups.merged else record
 
     def _passed(self) -> Iterator[Preference | Ranking]:
-        for row in read_rows(self.source, format=self.format, split=self.split):
+        for row in read_rows(self.source, format=self.format, split=self.split, divert=self._divert):
             if isinstance(row, Located):
                 yield row.record
 
@@ -119,11 +121,13 @@ def check(
     split: str = "train",
     count_tokens: CountTokens | None = None,
     max_length: int | None = None,
+    divert: tuple[Divert, Divert] | None = None,
 ) -> Checked:
     """Read a source (a file, a folder, a hub id, or several of them as one) and account for every row.
 
     strict: any refused row is an error. count_tokens and max_length: rows with an exchange of more tokens are counted as over-long
-    (and kept; training drops the beginning of the prompt), and as cut where the response alone has more.
+    (and kept; training drops the beginning of the prompt), and as cut where the response alone has more. divert: which rows are not
+    for this gate, asked in the first pass and again when the records are streamed; then it is no error that no row passes.
 
     Raises DataError when the source cannot be opened, when no row passes, and under `strict` when any is refused.
     """
@@ -131,10 +135,11 @@ def check(
         raise DataError("count_tokens was given without max_length", hint="give both, or neither")
     stamps = file_stamps(source)
     pass_one = _FirstPass(count_tokens, max_length)
-    for row in read_rows(source, format=format, split=split):
+    take, again = divert or (None, None)
+    for row in read_rows(source, format=format, split=split, divert=take):
         pass_one.add(row)
     paths = as_paths(source)
-    if not len(pass_one.rows):
+    if not len(pass_one.rows) and divert is None:
         raise DataError(
             f"{', '.join(paths)}: no row can be used, of {pass_one.read}{first_refusals(pass_one.refusals)}",
             hint=what_to_do(pass_one.refusals),
@@ -145,7 +150,7 @@ def check(
             hint="mend or remove these rows, or leave out --strict to train on the others",
         )
     groups = pass_one.rows.groups(pass_one.turned)
-    return Checked(pass_one.ledger(groups, paths), source, format, split, groups, stamps)
+    return Checked(pass_one.ledger(groups, paths), source, format, split, groups, stamps, again)
 
 
 class _FirstPass:

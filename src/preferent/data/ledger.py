@@ -41,6 +41,8 @@ class Reason(StrEnum):
     LENGTHS_DIFFER = "lengths_differ"
     BAD_LABEL = "bad_label"
     NO_LABELS = "no_labels"
+    BAD_RATING = "bad_rating"
+    NO_RATINGS = "no_ratings"
 
 
 SAYS: dict[Reason, str] = {
@@ -70,6 +72,8 @@ SAYS: dict[Reason, str] = {
     Reason.LENGTHS_DIFFER: "steps and labels of different number",
     Reason.BAD_LABEL: "a label that is no probability, or a place that is no step",
     Reason.NO_LABELS: "no step is labelled",
+    Reason.BAD_RATING: "a rating that is not a finite number",
+    Reason.NO_RATINGS: "no objective is rated",
 }
 
 

@@ -31,15 +31,21 @@ Row: TypeAlias = Located | Refusal
 T = TypeVar("T")
 
 
-def read_rows(source: Source, *, format: Format = "auto", split: str = "train") -> Iterator[Row]:
+def read_rows(
+    source: Source, *, format: Format = "auto", split: str = "train", divert: Callable[[RawRow], bool] | None = None
+) -> Iterator[Row]:
     """Every row of `source`, in its order, as a record or a refusal; nothing is merged.
 
     format: "auto" tells the shape from the keys of each row; a shape's name reads every row as that shape. split: which part of a
-    hub data set or data-set folder. Raises DataError for a source that cannot be opened, ConfigError for an unknown format.
+    hub data set or data-set folder. divert: rows for which it is true are somebody else's and do not come out. Raises DataError for a
+    source that cannot be opened, ConfigError for an unknown format.
     """
     check_format(format)
     for raw in read_raw(source, split=split):
-        yield raw if isinstance(raw, Refusal) else _read(raw, format)
+        if isinstance(raw, Refusal):
+            yield raw
+        elif divert is None or not divert(raw):
+            yield _read(raw, format)
 
 
 def _read(raw: RawRow, format: Format) -> Row:

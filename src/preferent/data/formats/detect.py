@@ -61,7 +61,9 @@ def detect(row: Row) -> Shape:
     shape = _shape_of_keys(tuple(row))
     if shape is None:
         shapes = "; ".join(f"{name} ({keys})" for name, keys in _KEYS_OF.items())
-        raise Refused(Reason.UNKNOWN_SHAPE, f"the row has {listed(list(row)[:12])}; known shapes: {shapes}")
+        raise Refused(
+            Reason.UNKNOWN_SHAPE, f"the row has {listed(list(row)[:12])}; known shapes: {shapes}; rating (prompt, response, values)"
+        )
     if shape == "chosen_rejected" and "prompt" not in row and hh_rlhf.is_transcript(row["chosen"]):
         return "hh_rlhf"
     return shape
