@@ -113,6 +113,7 @@ def test_processbench_averages_f1_over_subsets_and_nothing_right_is_zero():
     items = [process_item(0), process_item(-1), process_item(0, "math"), process_item(-1, "math")]
     result = processbench.score(items, arrays((-1, 0, 0), (1, 1, 1), (1, 1, 1), (-1, 1, 1)), boot(), threshold=0.0)
     assert (values(result)["gsm8k F1"], values(result)["math F1"]) == (1.0, 0.0)
+    assert result.numbers["math F1"].n == 2
     assert result.score.value == 0.5
 
 

@@ -36,6 +36,14 @@ def test_an_interval_of_a_function_of_means_has_the_width_it_must():
     assert list(found) == ["score", "x", "y"]
 
 
+def test_a_number_counts_what_it_rests_on():
+    """x has 3 rows, y has 2 of which one is also in x, z has 1: x + y rests on 4, max(y, z) on 3."""
+    nan = np.nan
+    columns = {"x": np.array([1, 0, 1, nan, nan]), "y": np.array([nan, nan, 1, 0, nan]), "z": np.array([nan, nan, nan, nan, 1.0])}
+    found = estimate(columns, list("abcde"), lambda m: {"sum": m["x"] + m["y"], "max": np.maximum(m["y"], m["z"])}, boot())
+    assert {name: value.n for name, value in found.items()} == {"sum": 4, "max": 3, "x": 3, "y": 2, "z": 1}
+
+
 def test_prompts_are_resampled_whole():
     """Ten copies of each of 40 prompts are 40 prompts: the interval is that of one copy each, not narrower by sqrt(10)."""
     hits = np.random.default_rng(2).integers(0, 2, 40).astype(float)

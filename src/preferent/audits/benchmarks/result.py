@@ -81,14 +81,12 @@ class Bootstrap:
     n_resamples: int = N_RESAMPLES
 
 
-def estimate(
-    columns: Mapping[str, Floats], clusters_N: Sequence[Hashable], combine: Combine, boot: Bootstrap, *, shares: Sequence[str] = ()
-) -> dict[str, Estimate]:
+def estimate(columns: Mapping[str, Floats], clusters_N: Sequence[Hashable], combine: Combine, boot: Bootstrap) -> dict[str, Estimate]:
     """The mean of every column, and everything that `combine` makes of the means, with 95 % intervals over the clusters.
 
     columns: name -> shape (N,), NaN where an observation does not belong to the column. `combine` receives arrays of one shape and must
-    work elementwise; its names come first in the answer. shares: names of columns or of what `combine` makes that are plain shares of
-    one column, for which 0 and 1 get an exact bound.
+    work elementwise; its names come first in the answer. A number's n counts the observations that it rests on; a column's value of
+    exactly 0 or 1 gets an exact bound.
     """
     codes_N = cluster_codes(list(clusters_N))
     n_clusters = int(codes_N.max()) + 1 if len(codes_N) else 0
@@ -99,15 +97,24 @@ def estimate(
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_1K = sums_CK.sum(axis=0, keepdims=True) / mass_CK.sum(axis=0, keepdims=True)
     points, draws = _both(list(made), mean_1K, combine), _both(list(made), draws_RK, combine)
+    parts = _parts(list(made), mean_1K[0], combine)
+    counts_KN, held_KC = np.stack([column.weights_N > 0 for column in made.values()]), mass_CK.T > 0
     found = {}
     for name, value_1 in points.items():
-        n = made[name].n if name in made else len(codes_N)
-        own = int(np.count_nonzero(mass_CK[:, list(made).index(name)])) if name in made else n_clusters
-        value = float(value_1[0])
-        make = share_interval if name in made or name in shares else _composed
+        used_K = parts[name]
+        n, own = int(counts_KN[used_K].any(axis=0).sum()), int(held_KC[used_K].any(axis=0).sum())
+        make = share_interval if name in made else _composed
         why = "not in this file" if name in made else "undefined: a part it is made of is not in this file"
+        value = float(value_1[0])
         found[name] = no_estimate(why, n) if np.isnan(value) else make(value, draws[name], n, own)
     return found
+
+
+def _parts(names: list[str], mean_K: Floats, combine: Combine) -> dict[str, list[int]]:
+    """Which columns each number rests on: those that change it when their mean does, at a point where no two means are equal or 0."""
+    at_K = np.where(np.isnan(mean_K), np.nan, np.linspace(0.3, 0.7, len(names)))
+    before, after = _both(names, at_K[None], combine), _both(names, at_K + np.eye(len(names)), combine)
+    return {name: np.flatnonzero(~np.isclose(after[name], before[name], rtol=0, atol=1e-12, equal_nan=True)).tolist() for name in before}
 
 
 def _composed(value: float, draws_R: Floats, n: int, n_clusters: int) -> Estimate:
