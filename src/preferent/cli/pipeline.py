@@ -15,7 +15,7 @@ from preferent.audits.evaluation import Evaluation
 from preferent.cli.output import Progress, talk
 from preferent.cli.scorers import WithProgress
 from preferent.core.errors import ExistsError
-from preferent.core.records import Preference, Ranking
+from preferent.core.records import Preference, Ranking, Vote
 from preferent.data.sketch import write_sketch
 from preferent.training.config import TrainConfig
 from preferent.training.metrics_log import NAME as METRICS
@@ -88,7 +88,7 @@ def clear(output: Path) -> None:
 
 
 def train_and_evaluate(
-    records: Sequence[Record],
+    records: Sequence[Record | Vote],
     held_out: Sequence[Record],
     config: TrainConfig,
     output: Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,12 @@ from typing import Any
 import click
 
 from preferent.cli.inputs import data_options
+from preferent.cli.judged import is_judgments, read_judged
 from preferent.cli.output import emit, emit_json, json_option, talk
 from preferent.core.errors import ConfigError
 from preferent.data.formats.detect import Format
-from preferent.training.config import TrainConfig, load_config, options
+from preferent.data.gate import Checked, check
+from preferent.training.config import Joint, TrainConfig, load_config, options
 
 EXIT_SIGTERM = 143
 
@@ -41,6 +44,8 @@ def _parameter(name: str) -> str:
 @click.option("-o", "--output", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the reward model.")
 @click.option("--held-out-file", "held_out_file", metavar="FILE", help="Hold this out instead of a share of the prompts.")
 @click.option("--config", "toml", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings as TOML; options below win.")
+@click.option("--comparisons", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+              help="Texts of judgments that carry none: id, prompt, response_a, response_b.")  # fmt: skip
 @data_options
 @click.option("--resume", is_flag=True, help="Go on with the run in the folder from its last saved state.")
 @click.option("--force", is_flag=True, help="Remove an earlier run in the folder first.")
@@ -51,6 +56,7 @@ def command(
     output: Path,
     held_out_file: str | None,
     toml: Path | None,
+    comparisons: Path | None,
     data_format: Format,
     strict: bool,
     resume: bool,
@@ -61,7 +67,10 @@ def command(
     """Train a reward model on the preferences in FILE and evaluate it on prompts held out of it.
 
     FILE is JSONL (plain, .gz, .zst), Parquet, a local data-set folder or a hub data-set id, in any of the shapes that
-    `preferent check` knows. Start it under `accelerate launch -m preferent train ...` to use many devices.
+    `preferent check` knows; or judgments (comparison_id, annotator_id, choice, and the texts), which are aggregated to soft
+    preferences first or, with --votes.kind joint, train the rewards and the annotators' skills together.
+
+    Start it under `accelerate launch -m preferent train ...` to use many devices.
     """
     config = _config(toml, settings)
     if resume and force:
@@ -70,7 +79,17 @@ def command(
 
     if force and is_main_process():
         clear(output)
-    records, held_out, ledger, notes = _read(sources, held_out_file, config, data_format=data_format, strict=strict)
+    judged = None
+    if is_judgments(sources):
+        judged = read_judged(sources, comparisons, config, _beside(output, is_main_process()), strict=strict)
+    elif comparisons is not None:
+        raise click.UsageError("--comparisons goes with judgments (comparison_id, annotator_id, choice), and FILE holds none")
+    checked = check(list(sources), format=data_format, strict=strict) if judged is None else judged.checked
+    records, held_out, notes = _split(checked, held_out_file, config, data_format=data_format, strict=strict)
+    ledger = checked.ledger
+    if judged is not None:
+        notes = [*judged.told, *notes]
+        records = judged.votes_on(records) if isinstance(config.votes, Joint) else records
     if is_main_process():
         talk(ledger.render())
         for note in notes:
@@ -84,9 +103,13 @@ def command(
     if done.evaluation is not None:
         _report(output / REPORT, sources, config, done, ledger.to_dict())
     if as_json:
-        emit_json({"output": output, "steps": done.result.steps, "evaluation": done.evaluation})
+        people = {"annotators": [skill.to_dict() for skill in done.result.skills]} if done.result.skills else {}
+        emit_json({"output": output, "steps": done.result.steps, "evaluation": done.evaluation, **people})
     elif done.evaluation is not None:
         emit(done.evaluation.render())
+    for skill in done.result.skills:
+        for flag in skill.flags:
+            talk(f"annotator {skill.annotator_id}: {flag} (slope {skill.slope:.2f} [{skill.slope_low:.2f}, {skill.slope_high:.2f}])")
     talk(f"reward model: {output}")
     if done.evaluation is not None:
         talk(f"report: {output / REPORT}")
@@ -101,12 +124,16 @@ def _config(toml: Path | None, settings: dict[str, str | None]) -> TrainConfig:
     return load_config(toml, given)
 
 
-def _read(sources: Sequence[str], held_out_file: str | None, config: TrainConfig, *, data_format: Format, strict: bool) -> Any:
-    """(training records, held-out records, ledger, notes)."""
-    from preferent.data.gate import check
+def _beside(output: Path, main: bool) -> Path:
+    """Where the soft preferences made of judgments go: beside the folder of the run, for one process; elsewhere for the others."""
+    name = f"{output.name}.preferences.jsonl"
+    return output.with_name(name) if main else Path(tempfile.mkdtemp(), name)
+
+
+def _split(checked: Checked, held_out_file: str | None, config: TrainConfig, *, data_format: Format, strict: bool) -> Any:
+    """(training records, held-out records, notes)."""
     from preferent.data.splits import split_by_prompt
 
-    checked = check(list(sources), format=data_format, strict=strict)
     records = list(checked.records())
     if held_out_file is not None:
         other = check(held_out_file, format=data_format, strict=strict)
@@ -116,15 +143,15 @@ def _read(sources: Sequence[str], held_out_file: str | None, config: TrainConfig
         notes = [f"held out: {len(held_out)} records of {held_out_file}"]
         if both:
             notes.append(f"warning: {both} prompts of {held_out_file} are also in the training data; held-out figures will flatter")
-        return records, held_out, checked.ledger, notes
+        return records, held_out, notes
     if config.held_out == 0:
-        return records, [], checked.ledger, []
+        return records, [], []
     groups = None if config.group_key is None else [_group(record, config.group_key) for record in records]
     out_N = split_by_prompt([record.prompt for record in records], held_out=config.held_out, seed=config.seed, groups=groups)
     kept = [record for record, out in zip(records, out_N, strict=True) if not out]
     held_out = [record for record, out in zip(records, out_N, strict=True) if out]
     note = f"held out: {len(held_out)} of {len(records)} records, by {config.group_key or 'prompt'}"
-    return kept, held_out, checked.ledger, [note]
+    return kept, held_out, [note]
 
 
 def _group(record: Any, key: str) -> Any:
