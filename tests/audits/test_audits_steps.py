@@ -22,7 +22,10 @@ from preferent.audits.steps import (
 from preferent.audits.steps_aggregate import FEATURES, PLAIN, Aggregation, choose_aggregation, fit_weights
 from preferent.audits.steps_baselines import STEP_RULES, best_constant, best_length_rule
 from preferent.audits.steps_best_of_n import best_of_n_table
+from preferent.audits.steps_evaluate import evaluate_steps
 from preferent.core.errors import ConfigError, FitError
+from preferent.core.records import StepLabels
+from preferent.lab.steps import StepsPolicy, StepsWorld
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -304,3 +307,37 @@ def test_step_rules_speak_of_lengths_and_places_only():
     for rule in STEP_RULES.values():
         np.testing.assert_array_equal(rule(one), rule(two))
         assert rule(one).shape == (3,)
+
+
+# ---- a scorer beside its baselines ----
+
+
+def noisy(records: list[StepLabels], noise: float, seed: int) -> list[np.ndarray]:
+    r = rng(seed)
+    return [np.array([label or 0.0 for label in record.labels]) + r.normal(0.0, noise, len(record.steps)) for record in records]
+
+
+def test_a_scorer_that_knows_beats_both_baselines_and_one_that_does_not_beats_none():
+    records = StepsWorld(0).solutions(400, StepsPolicy(error=0.1))
+    fit, test = records[:200], records[200:]
+    problems = [record.meta["idx"] for record in test]
+    good = evaluate_steps((fit, noisy(fit, 0.2, 1)), (test, noisy(test, 0.2, 2)), problems, rng=rng(), n_resamples=200)
+    assert good.beats == {"constant": True, "length": True}
+    assert good.first_error["scorer"].f1.value > 0.9
+    # labels 1 and 0 with noise .2: two normals one unit apart, AUROC = Phi(1 / (.2 sqrt 2)) = Phi(3.54) = .9998
+    assert good.auroc["scorer"].auroc.value == pytest.approx(0.9998, abs=0.0008)
+    blind = evaluate_steps((fit, noisy(fit, 1e9, 1)), (test, noisy(test, 1e9, 2)), problems, rng=rng(), n_resamples=200)
+    assert blind.beats == {"constant": False, "length": False}
+    json.dumps(good.to_dict())
+    assert "first-error F1" in good.render()
+
+
+def test_solutions_without_a_known_first_error_count_for_auroc_only():
+    records = StepsWorld(0).solutions(100, StepsPolicy(error=0.1))
+    test = [*records[50:], records[0].model_copy(update={"labels": (None, 1.0, *[0.0] * 6)})]
+    found = evaluate_steps((records[:50], noisy(records[:50], 0.2, 1)), (test, noisy(test, 0.2, 2)), range(51), rng=rng(), n_resamples=20)
+    assert found.n_unknown == 1
+    assert found.first_error["scorer"].n_error + found.first_error["scorer"].n_right == 50
+    assert found.auroc["scorer"].n_left_out == 1
+    with pytest.raises(ConfigError, match="one score array"):
+        evaluate_steps((records, []), (test, []), [], rng=rng())

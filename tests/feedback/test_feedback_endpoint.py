@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytest.importorskip("httpx2", reason="the feedback extra is not installed")
 
+from preferent.cli.main import main
+from preferent.core.errors import MissingExtraError
 from preferent.core.records import Message, StepLabels, user
 from preferent.feedback.endpoint import Endpoint, EndpointError, endpoint_judge, endpoint_policy, judged_labels
 
@@ -171,3 +175,31 @@ def test_a_judge_sees_numbered_steps_and_names_the_first_error(server):
 )
 def test_verdicts(text, labels):
     assert judged_labels(text, 2) == labels
+
+
+def test_without_the_client_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    with pytest.raises(MissingExtraError, match="httpx2") as caught:
+        Endpoint("http://127.0.0.1:9/v1", "m").chat([{"role": "user", "content": "q"}])
+    assert caught.value.hint == "pip install 'preferent[feedback]'"
+
+
+def test_the_command_labels_a_file_by_an_endpoint_and_keeps_no_key(server, tmp_path, capsys, monkeypatch):
+    """Four continuations a step, two of them right: a rate of one half after the first step; the judge agrees that all is well."""
+    monkeypatch.setenv("MY_KEY", "top-secret")
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    row = {"problem": "How many?", "steps": ["3 + 4 = 7", "#### 7"], "first_error": -1, "meta": {"answer": "7"}}
+    source.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    server.says(["#### 7", "so #### 8", "#### 7", "#### 9"])
+    words = ["label-steps", str(source), "-o", str(out), "--endpoint", server.url, "--model", "tiny", "--api-key-env", "MY_KEY"]
+    assert main([*words, "--rollouts", "4"]) == 0
+    labelled = json.loads(out.read_text(encoding="utf-8"))
+    assert labelled["labels"] == [0.5, 1.0]
+    assert labelled["meta"]["auto_labels"]["model"] == "tiny"
+    server.says(["#### 7", "#### 7", "#### 7", "#### 7"], ["First error: -1"])
+    assert main([*words, "--rollouts", "4", "--threshold", "0.4", "--judge", "endpoint", "--force"]) == 0
+    labelled = json.loads(out.read_text(encoding="utf-8"))
+    assert labelled["labels"] == [1.0, 1.0]
+    assert labelled["meta"]["auto_labels"]["calls"] == 5
+    assert all(headers["Authorization"] == "Bearer top-secret" for _, _, headers in server.asked)
+    assert "top-secret" not in "".join(Path(path).read_text(encoding="utf-8") for path in tmp_path.iterdir()) + capsys.readouterr().err

@@ -51,6 +51,15 @@ def test_every_solution_is_labelled_in_order_and_the_gate_reads_it(source, tmp_p
     assert not (tmp_path / "out.jsonl.partial").exists()
 
 
+def test_a_name_in_gz_is_gzipped_and_parquet_is_refused(source, tmp_path):
+    label_file(source, tmp_path / "out.jsonl.gz", labeller())
+    assert (tmp_path / "out.jsonl.gz").read_bytes()[:2] == b"\x1f\x8b"
+    assert check_steps(tmp_path / "out.jsonl.gz").ledger.kept == 12
+    assert not (tmp_path / "out.jsonl.gz.partial").exists()
+    with pytest.raises(ConfigError, match="JSON lines"):
+        label_file(source, tmp_path / "out.parquet", labeller())
+
+
 def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(source, tmp_path):
     label_file(source, tmp_path / "whole.jsonl", labeller())
     whole = (tmp_path / "whole.jsonl").read_bytes()

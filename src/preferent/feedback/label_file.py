@@ -7,6 +7,7 @@ after the last whole line, once it has found the same solutions in the input and
 from __future__ import annotations
 
 import json
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,7 @@ from preferent.data.ledger import Refusal
 from preferent.data.lines import Source, as_paths
 from preferent.data.steps_read import LocatedSteps, read_steps
 from preferent.data.steps_write import step_row
-from preferent.data.write import dump, refuse_overwrite
+from preferent.data.write import dump, gzipped, refuse_overwrite, replacing
 from preferent.feedback.labellers import Labelled, Labeller
 
 # Where a labelled row keeps how it was labelled.
@@ -91,8 +92,8 @@ def label_file(
     force: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> LabelSummary:
-    """Label every solution of `source` (step data of any shape, labelled or not; old labels are not read) in `output`, as JSON lines that
-    `check_steps` reads. `meta.auto_labels` holds how each was labelled: the settings, the success counts, the calls.
+    """Label every solution of `source` (step data of any shape, labelled or not; old labels are not read) in `output`, as JSON lines
+    (gzipped for `.gz`) that `check_steps` reads. `meta.auto_labels` holds how each was labelled: the settings, the success counts, the calls.
 
     max_calls: the most rollouts and judgements, those of earlier runs of this output included; a solution is begun only when the most it
     can cost is left. workers: solutions labelled at a time, in threads (for an endpoint; a policy must stand that). settings: further facts
@@ -106,6 +107,8 @@ def label_file(
         raise ConfigError(f"workers={workers!r}, allowed are whole numbers from 1 to {_MOST_WORKERS}")
     if any(Path(name).exists() and output.exists() and output.samefile(name) for name in as_paths(source)):
         raise DataError(f"{output}: is the input", hint="choose another output")
+    if output.suffix == ".parquet":
+        raise ConfigError(f"{output}: labelled solutions are written as JSON lines", hint="name a .jsonl or .jsonl.gz file")
     refuse_overwrite(output, force=force)
     partial = output.with_name(output.name + ".partial")
     if force:
@@ -135,7 +138,7 @@ def label_file(
     summary.finished = not run.stopped
     summary.refused = tuple(str(refusal) for refusal in refused)
     if summary.finished:
-        partial.replace(output)
+        _finish(partial, output)
     return summary
 
 
@@ -175,6 +178,15 @@ class _Run:
         if self._left is not None:
             self._left += self.labeller.most_calls(record) - found.calls
         return record, found
+
+
+def _finish(partial: Path, output: Path) -> None:
+    if output.suffix != ".gz":
+        partial.replace(output)
+        return
+    with replacing(output) as temporary, partial.open("rb") as plain, gzipped(temporary) as packed:
+        shutil.copyfileobj(plain, packed)
+    partial.unlink()
 
 
 def _chain(first: StepLabels, others: Iterator[StepLabels]) -> Iterator[StepLabels]:
