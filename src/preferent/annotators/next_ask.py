@@ -126,7 +126,8 @@ def ask(table: VoteTable, judged: Mapping[str, Candidate], candidates: Sequence[
         needed_Q = votes_needed(known.mean_Q, known.sd_Q, width=settings.width, decide=settings.decide)
         open_Q = np.flatnonzero(needed_Q)
     rng = np.random.default_rng(settings.seed)
-    notes = [*_pairing_notes(paired, table), *fit.notes]
+    unnamed = fit.graph.notes()
+    notes = [*_pairing_notes(paired, table), *fit.graph.notes(paired.responses), *(note for note in fit.notes if note not in unnamed)]
     questions: list[Question] = []
     if len(open_Q):
         batch = next_batch(

@@ -171,6 +171,8 @@ def coverage_block(study: AnnotatorStudy) -> Block:
 def method_block(study: AnnotatorStudy) -> Block:
     block = Block("method", "Method and notes")
     block.paragraphs.append(f"Soft labels: {study.model}. {study.reason}")
+    if study.confusion_model:
+        block.paragraphs.append(f"Reliability, flags and confusion: by {study.confusion_model}; slopes by the model over responses.")
     block.paragraphs.append(f"{study.skips:,} skips are no votes.")
     block.paragraphs.extend(sentence(note) for note in study.notes)
     return block

@@ -39,7 +39,8 @@ class StudySettings:
 
 @dataclass(frozen=True, eq=False)
 class AnnotatorStudy:
-    """What was found. by_source: agreement within each source, where there are several. reason: how soft labels were chosen. skipped:
+    """What was found. by_source: agreement within each source, where there are several. model, reason: of the
+    soft labels, and how it was chosen; confusion_model: of reliability, flags and confusion. skipped:
     part -> why it is missing."""
 
     votes: int
@@ -55,6 +56,7 @@ class AnnotatorStudy:
     disagreements: tuple[Disagreement, ...]
     coverage: Coverage
     model: str
+    confusion_model: str
     reason: str
     skipped: dict[str, str]
     notes: tuple[str, ...]
@@ -85,6 +87,7 @@ class AnnotatorStudy:
             "disagreements": [row.to_dict() for row in self.disagreements],
             "coverage": self.coverage.to_dict(),
             "model": self.model,
+            "confusion_model": self.confusion_model or None,
             "reason": self.reason,
             "skipped": self.skipped,
             "notes": list(self.notes),
@@ -141,6 +144,7 @@ def study_annotators(
         disagreements=tuple(rows),
         coverage=coverage(table, known.paired),
         model=choice.result.method,
+        confusion_model="" if known.labelled is None else known.labelled.method,
         reason=choice.reason,
         skipped=known.skipped,
         notes=tuple(dict.fromkeys((*table.notes, *choice.result.notes))),
