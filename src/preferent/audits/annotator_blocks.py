@@ -173,6 +173,7 @@ def method_block(study: AnnotatorStudy) -> Block:
     block.paragraphs.append(f"Soft labels: {study.model}. {study.reason}")
     if study.confusion_model:
         block.paragraphs.append(f"Reliability, flags and confusion: by {study.confusion_model}; slopes by the model over responses.")
-    block.paragraphs.append(f"{study.skips:,} skips are no votes.")
+    if study.skips:
+        block.paragraphs.append(f"{study.skips:,} skips are no votes.")
     block.paragraphs.extend(sentence(note) for note in study.notes)
     return block
