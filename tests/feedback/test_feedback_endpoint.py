@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import threading
@@ -144,7 +145,8 @@ def test_a_server_that_does_not_answer_in_time(server):
 
     def slow(handler: Any) -> None:
         release.wait(5.0)
-        original(handler)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            original(handler)
 
     server.http.RequestHandlerClass.do_POST = slow  # type: ignore[attr-defined]
     try:

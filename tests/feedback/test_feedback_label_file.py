@@ -12,7 +12,7 @@ from preferent.core.errors import ConfigError, DataError, ExistsError
 from preferent.core.records import StepLabels
 from preferent.data.steps_gate import check_steps
 from preferent.data.steps_write import write_steps
-from preferent.feedback.label_file import label_file
+from preferent.feedback.label_file import LabelOptions, label_file
 from preferent.feedback.labellers import Labeller
 from preferent.lab.steps import NoisyJudge, StepsPolicy, StepsWorld, check_chain
 
@@ -72,19 +72,19 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been(source, tmp_path):
 
 def test_the_limit_of_calls_is_never_passed_and_counts_earlier_runs(source, tmp_path):
     # a solution of 5 steps costs 16; 50 is enough for three
-    first = label_file(source, tmp_path / "out.jsonl", labeller(), max_calls=50)
+    first = label_file(source, tmp_path / "out.jsonl", labeller(), LabelOptions(max_calls=50))
     assert (first.finished, first.solutions, first.calls) == (False, 3, 48)
     assert not (tmp_path / "out.jsonl").exists()
     assert "stopped at the limit of calls" in first.render()
-    again = label_file(source, tmp_path / "out.jsonl", labeller(), max_calls=50)
+    again = label_file(source, tmp_path / "out.jsonl", labeller(), LabelOptions(max_calls=50))
     assert (again.solutions, again.calls, again.resumed) == (3, 48, 3)
-    last = label_file(source, tmp_path / "out.jsonl", labeller(), max_calls=192)
+    last = label_file(source, tmp_path / "out.jsonl", labeller(), LabelOptions(max_calls=192))
     assert (last.finished, last.solutions, last.calls) == (True, 12, 192)
 
 
 def test_what_binary_search_saves_can_be_spent(source, tmp_path):
     """5 steps can cost 4 x 3 rollouts, but right answers cost none: with 24 calls more than two solutions are done."""
-    summary = label_file(source, tmp_path / "out.jsonl", labeller(method="binary-search"), max_calls=24)
+    summary = label_file(source, tmp_path / "out.jsonl", labeller(method="binary-search"), LabelOptions(max_calls=24))
     assert summary.calls <= 24
     assert summary.solutions > 2
 
@@ -100,23 +100,23 @@ def test_workers_change_nothing_but_the_time(source, tmp_path):
             together.wait()
         return POLICY(prompt, steps, n)
 
-    label_file(source, tmp_path / "three.jsonl", labeller(policy=policy), workers=3)
+    label_file(source, tmp_path / "three.jsonl", labeller(policy=policy), LabelOptions(workers=3))
     assert len(met) == 3
     assert lines(tmp_path / "three.jsonl") == lines(tmp_path / "one.jsonl")
-    limited = label_file(source, tmp_path / "few.jsonl", labeller(), workers=3, max_calls=100)
+    limited = label_file(source, tmp_path / "few.jsonl", labeller(), LabelOptions(workers=3, max_calls=100))
     assert (limited.solutions, limited.calls) == (6, 96)
 
 
 def test_other_settings_and_other_input_are_told_from_the_run_before(source, tmp_path):
-    label_file(source, tmp_path / "out.jsonl", labeller(), max_calls=50, settings={"model": "a"})
+    label_file(source, tmp_path / "out.jsonl", labeller(), LabelOptions(max_calls=50, settings={"model": "a"}))
     with pytest.raises(DataError, match=r"line 1 was made with .*'model': 'a'"):
-        label_file(source, tmp_path / "out.jsonl", labeller(), settings={"model": "b"})
+        label_file(source, tmp_path / "out.jsonl", labeller(), LabelOptions(settings={"model": "b"}))
     with pytest.raises(DataError, match="'rollouts': 4"):
-        label_file(source, tmp_path / "out.jsonl", labeller(n=5), settings={"model": "a"})
+        label_file(source, tmp_path / "out.jsonl", labeller(n=5), LabelOptions(settings={"model": "a"}))
     write_steps(tmp_path / "other.jsonl", StepsWorld(3, length=5).solutions(4, POLICY))
     with pytest.raises(DataError, match="left by another run"):
-        label_file(tmp_path / "other.jsonl", tmp_path / "out.jsonl", labeller(), settings={"model": "a"})
-    done = label_file(tmp_path / "other.jsonl", tmp_path / "out.jsonl", labeller(), force=True)
+        label_file(tmp_path / "other.jsonl", tmp_path / "out.jsonl", labeller(), LabelOptions(settings={"model": "a"}))
+    done = label_file(tmp_path / "other.jsonl", tmp_path / "out.jsonl", labeller(), LabelOptions(force=True))
     assert (done.solutions, done.resumed) == (4, 0)
 
 
@@ -162,9 +162,9 @@ def test_usual_refusals(source, tmp_path):
     with pytest.raises(ExistsError):
         label_file(source, tmp_path / "out.jsonl", labeller())
     with pytest.raises(DataError, match="is the input"):
-        label_file(source, source, labeller(), force=True)
+        label_file(source, source, labeller(), LabelOptions(force=True))
     with pytest.raises(ConfigError, match="workers=0"):
-        label_file(source, tmp_path / "new.jsonl", labeller(), workers=0)
+        label_file(source, tmp_path / "new.jsonl", labeller(), LabelOptions(workers=0))
     (tmp_path / "pairs.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}\n', encoding="utf-8")
     with pytest.raises(DataError, match="no solution in steps"):
         label_file(tmp_path / "pairs.jsonl", tmp_path / "new.jsonl", labeller())

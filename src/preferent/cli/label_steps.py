@@ -41,7 +41,7 @@ from preferent.data.formats.steps_detect import STEP_SHAPES
 @click.option("--format", "data_format", type=click.Choice(["auto", *STEP_SHAPES]), default="auto", show_default=True, help="Of the rows.")
 @click.option("--force", is_flag=True, help="Overwrite OUTPUT, and start over.")
 @json_option
-def command(source: Path, output: Path, as_json: bool, max_calls: int | None, workers: int, force: bool, **given: Any) -> int:
+def command(source: Path, output: Path, as_json: bool, **given: Any) -> int:
     """Label the steps of the solutions in SOURCE by rollouts, binary search, a judge, or the consensus of rollouts and judge.
 
     SOURCE holds solutions in steps, in any shape that `preferent check` reads, labelled or not, with the right answer in meta. Without
@@ -50,7 +50,7 @@ def command(source: Path, output: Path, as_json: bool, max_calls: int | None, wo
 
     A run that was stopped goes on where it ended when it is started again in the same way.
     """
-    from preferent.feedback.label_file import label_file
+    from preferent.feedback.label_file import LabelOptions, label_file
     from preferent.feedback.labellers import Labeller
 
     policy, judge, settings = _parts(given)
@@ -65,17 +65,9 @@ def command(source: Path, output: Path, as_json: bool, max_calls: int | None, wo
         threshold=given["threshold"],
     )
     with Progress("labelling", None, "solutions") as progress:
-        summary = label_file(
-            source,
-            output,
-            labeller,
-            format=given["data_format"],
-            max_calls=max_calls,
-            workers=workers,
-            settings=settings,
-            force=force,
-            progress=progress,
-        )
+        taken = {name: given[name] for name in ("max_calls", "workers", "force")}
+        options = LabelOptions(format=given["data_format"], settings=settings, **taken)
+        summary = label_file(source, output, labeller, options, progress=progress)
     if as_json:
         emit_json(summary.to_dict())
     else:

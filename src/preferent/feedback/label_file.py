@@ -11,7 +11,8 @@ import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -80,43 +81,45 @@ class LabelSummary:
         self.calls += row["meta"][META]["calls"]
 
 
+@dataclass(frozen=True)
+class LabelOptions:
+    """format: of the source's rows. max_calls: the most rollouts and judgements, those of earlier runs of this output included; a
+    solution is begun only when the most it can cost is left. workers: solutions labelled at a time, in threads (for an endpoint; a policy
+    must stand that). settings: further facts that the labels depend on (a model's name), part of what a resumed run must share. force:
+    overwrite the output, and forget what an earlier run left of it. Raises ConfigError for a number of workers outside 1..64."""
+
+    format: StepFormat = "auto"
+    max_calls: int | None = None
+    workers: int = 1
+    settings: dict[str, Any] = field(default_factory=dict)
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.workers <= _MOST_WORKERS:
+            raise ConfigError(f"workers={self.workers!r}, allowed are whole numbers from 1 to {_MOST_WORKERS}")
+
+
 def label_file(
     source: Source,
     output: str | Path,
     labeller: Labeller,
+    options: LabelOptions | None = None,
     *,
-    format: StepFormat = "auto",
-    max_calls: int | None = None,
-    workers: int = 1,
-    settings: dict[str, Any] | None = None,
-    force: bool = False,
     progress: Callable[[int], object] | None = None,
 ) -> LabelSummary:
-    """Label every solution of `source` (step data of any shape, labelled or not; old labels are not read) in `output`, as JSON lines
-    (gzipped for `.gz`) that `check_steps` reads. `meta.auto_labels` holds how each was labelled: the settings, the success counts, the calls.
+    """Label every solution of `source` (step data of any shape, labelled or not; old labels are not read) in `output`.
 
-    max_calls: the most rollouts and judgements, those of earlier runs of this output included; a solution is begun only when the most it
-    can cost is left. workers: solutions labelled at a time, in threads (for an endpoint; a policy must stand that). settings: further facts
-    that the labels depend on (the model's name), part of what a resumed run must share. progress: called with solutions just done.
+    `output` is JSON lines (gzipped for `.gz`) that `check_steps` reads; `meta.auto_labels` holds how each solution was labelled: the
+    settings, the success counts, the calls. progress: called with the number of solutions just done.
 
     Raises ExistsError when `output` is there, DataError when what an earlier run left belongs to another input or other settings, and
     whatever the policy, the checker or the judge raises; what is done by then is kept.
     """
-    output = Path(output)
-    if not 1 <= workers <= _MOST_WORKERS:
-        raise ConfigError(f"workers={workers!r}, allowed are whole numbers from 1 to {_MOST_WORKERS}")
-    if any(Path(name).exists() and output.exists() and output.samefile(name) for name in as_paths(source)):
-        raise DataError(f"{output}: is the input", hint="choose another output")
-    if output.suffix == ".parquet":
-        raise ConfigError(f"{output}: labelled solutions are written as JSON lines", hint="name a .jsonl or .jsonl.gz file")
-    refuse_overwrite(output, force=force)
-    partial = output.with_name(output.name + ".partial")
-    if force:
-        partial.unlink(missing_ok=True)
-    made_by = labeller.settings() | (settings or {})
+    options, output = options or LabelOptions(), Path(output)
+    partial = _partial(source, output, options)
     refused: list[Refusal] = []
-    solutions = _solutions(source, format, refused)
-    summary = LabelSummary(str(output), made_by)
+    solutions = _solutions(source, options.format, refused)
+    summary = LabelSummary(str(output), labeller.settings() | options.settings)
     if partial.exists():
         _resume(partial, solutions, summary)
         if progress is not None and summary.resumed:
@@ -126,10 +129,10 @@ def label_file(
     if first is None and not summary.solutions:
         raise DataError(f"{', '.join(as_paths(source))}: holds no solution in steps", hint="a row is {prompt, steps}; see preferent check")
     output.parent.mkdir(parents=True, exist_ok=True)
+    run = _Run(labeller, summary, options)
     with partial.open("ab") as file:
-        run = _Run(labeller, summary, max_calls, workers)
-        for record, found in run.over(solutions if first is None else _chain(first, solutions)):
-            row = _row(record, found, made_by)
+        for record, found in run.over(solutions if first is None else chain([first], solutions)):
+            row = _row(record, found, summary.settings)
             file.write(dump(row, str(partial)))
             file.flush()
             summary.count(row)
@@ -142,13 +145,26 @@ def label_file(
     return summary
 
 
+def _partial(source: Source, output: Path, options: LabelOptions) -> Path:
+    """Where answers are gathered, once it is certain that they may be."""
+    if any(Path(name).exists() and output.exists() and output.samefile(name) for name in as_paths(source)):
+        raise DataError(f"{output}: is the input", hint="choose another output")
+    if output.suffix == ".parquet":
+        raise ConfigError(f"{output}: labelled solutions are written as JSON lines", hint="name a .jsonl or .jsonl.gz file")
+    refuse_overwrite(output, force=options.force)
+    partial = output.with_name(output.name + ".partial")
+    if options.force:
+        partial.unlink(missing_ok=True)
+    return partial
+
+
 class _Run:
     """Solutions through the labeller, several at a time, in their order; stops before the limit of calls could be passed."""
 
-    def __init__(self, labeller: Labeller, summary: LabelSummary, max_calls: int | None, workers: int) -> None:
-        self.labeller, self.workers = labeller, workers
+    def __init__(self, labeller: Labeller, summary: LabelSummary, options: LabelOptions) -> None:
+        self.labeller, self.workers = labeller, options.workers
         self.stopped = False
-        self._left = None if max_calls is None else max_calls - summary.calls
+        self._left = None if options.max_calls is None else options.max_calls - summary.calls
 
     def over(self, solutions: Iterator[StepLabels]) -> Iterator[tuple[StepLabels, Labelled]]:
         waiting: deque[tuple[StepLabels, Future[Labelled]]] = deque()
@@ -187,11 +203,6 @@ def _finish(partial: Path, output: Path) -> None:
     with replacing(output) as temporary, partial.open("rb") as plain, gzipped(temporary) as packed:
         shutil.copyfileobj(plain, packed)
     partial.unlink()
-
-
-def _chain(first: StepLabels, others: Iterator[StepLabels]) -> Iterator[StepLabels]:
-    yield first
-    yield from others
 
 
 def _solutions(source: Source, format: StepFormat, refused: list[Refusal]) -> Iterator[StepLabels]:
