@@ -46,6 +46,9 @@ def test_half_of_the_windows_is_the_bound():
     assert marked(" ".join(words[:24]) + " " + sentence(17 - 1))
     overlap = contamination([user(" ".join(words[:24]) + " " + sentence(16))], SKETCH).overlap_N[0]
     assert overlap == 17 / 33
+    touched = contamination([user(" ".join(words[:23]) + " " + sentence(17)), user(FRESH[1])], SKETCH)
+    assert (touched.n_windows, touched.n_touched) == (0, 1)
+    assert "1 more share at least one window" in touched.render()
 
 
 def test_a_prompt_quoted_inside_a_longer_training_prompt_is_found():

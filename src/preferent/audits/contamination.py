@@ -34,8 +34,10 @@ class Contamination:
 
     mask_N: True for the prompts that were in training by either sign. overlap_N: the share of a prompt's windows that were (NaN where
     it has none that can be asked). share: contaminated among distinct prompts; n_whole of them are equal to a training prompt, n_windows
-    only overlap; n_blind are shorter than a window (or, in a sampled sketch, have no window in the sample), so that only the first sign
-    can find them. false_match: chance of one such prompt being marked by collisions of hashes alone, an upper bound over the file.
+    only overlap. n_touched more share at least one window and less than half: a quotation, or an edited copy (with a tenth of its words
+    replaced, about half of the copies end here: bench/contamination.py). n_blind are shorter than a window (or, in a sampled sketch,
+    have no window in the sample), so that only the first sign can find them. false_match: chance of one such prompt being marked by
+    collisions of hashes alone, an upper bound over the file.
     """
 
     mask_N: NDArray[np.bool_]
@@ -44,6 +46,7 @@ class Contamination:
     n_prompts: int
     n_whole: int
     n_windows: int
+    n_touched: int
     n_blind: int
     window: int
     kept: float
@@ -51,7 +54,7 @@ class Contamination:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, without the columns."""
-        names = ("n_prompts", "n_whole", "n_windows", "n_blind", "window", "kept", "false_match")
+        names = ("n_prompts", "n_whole", "n_windows", "n_touched", "n_blind", "window", "kept", "false_match")
         return {"share": self.share.to_dict()} | {name: getattr(self, name) for name in names}
 
     def render(self) -> str:
@@ -61,6 +64,8 @@ class Contamination:
             f"({self.share.value:.1%}): {self.n_whole:,} whole, {self.n_windows:,} by at least {SHARE:.0%} of their "
             f"{self.window}-word windows."
         ]
+        if self.n_touched:
+            lines.append(f"{self.n_touched:,} more share at least one window.")
         if self.n_blind:
             lines.append(f"{self.n_blind:,} prompts have no window to ask about; they are found only when whole.")
         if self.kept < 1:
@@ -104,6 +109,7 @@ def contamination(prompts: Sequence[Prompt], sketch: Sketch) -> Contamination:
         n_prompts=n,
         n_whole=int(equal_U.sum()),
         n_windows=int(near_U.sum()),
+        n_touched=int((~mask_U & (np.nan_to_num(overlap_U, nan=0.0) > 0)).sum()),
         n_blind=int(np.isnan(overlap_U).sum()),
         window=sketch.window,
         kept=sketch.window_share,
