@@ -1,11 +1,12 @@
 """Label models against crowd-kit: a million simulated votes with truth, and four real crowds with gold.
 
-    python bench/crowd.py [--peer-python PYTHON] [--shared ../shared/data] [--out bench-out] [--repeats 2] [--quick] [--huge]
+    python bench/crowd.py [--peer-python PYTHON] [--shared ../shared/data] [--out bench-out] [--repeats 2] [--quick] [--huge] [--real]
 
 Every method runs in a process of its own with one thread; of `--repeats` runs the least CPU time is kept. CPU seconds run from columns of
 ids to soft labels; "added" is the highest resident memory less that before the data were read. crowd-kit runs in `--peer-python` (this one
 by default) and is skipped with a reason where it is not installed; a run is given `--patience` seconds of the clock.
-Writes bench-out/crowd.json.
+`--real` runs the real crowds only and ends with the table of docs/aggregation.md. Bars that are missed are said. Writes
+bench-out/crowd.json.
 """
 
 from __future__ import annotations
@@ -25,7 +26,13 @@ from crowd_data import FILES, write_real, write_simulated  # noqa: E402
 OURS = ("majority", "wawa", "dawid-skene", "dawid-skene ml", "one-coin", "mace", "glad", "auto")
 PEERS = ("MajorityVote", "Wawa", "ZeroBasedSkill", "DawidSkene", "OneCoinDawidSkene", "MACE", "GLAD")
 SLOW_AT_A_MILLION = ("ZeroBasedSkill",)
-BARS = {"dawid-skene": {"cpu_seconds": 0.7, "added_mib": 70.0, "accuracy": 0.9035, "log_loss": 0.233}, "glad": {"cpu_seconds": 60.0}}
+BARS = {
+    "dawid-skene": {"cpu_seconds": 0.7, "added_mib": 70.0, "accuracy": 0.9035, "log_loss": 0.233},
+    "glad": {"cpu_seconds": 60.0},
+    "alpha": {"cpu_seconds": 5.0},
+    "flags": {"adversaries_flagged": 0.95, "others_flagged_adversary": 0.01},
+}
+AT_LEAST = ("accuracy", "adversaries_flagged")
 
 
 def run(python: str, script: Path, data: Path, method: str, *, repeats: int, patience: float) -> dict[str, Any]:
@@ -95,6 +102,49 @@ def best_peer(rows: list[dict[str, Any]]) -> str:
     return f"{figures}: {'holds' if holds else 'MISSED'}{f' (without {missing!r}, which gave no figure)' if missing else ''}"
 
 
+def verdicts(rows: list[dict[str, Any]]) -> list[str]:
+    """Every bar of a million votes, reached or missed."""
+    lines = []
+    for row in rows:
+        for what, bar in BARS.get(row["method"], {}).items() if row["who"] == "ours" else ():
+            if what not in row:
+                lines.append(f"no figure for {row['method']} {what}: {row.get('skipped')}")
+                continue
+            reached = row[what] >= bar - 5e-5 if what in AT_LEAST else row[what] <= bar
+            lines.append(f"{'reached' if reached else 'MISSED '}  {row['method']} {what}: {row[what]:.4g}, the bar is {bar}")
+    return lines
+
+
+def linear(report: dict[str, list[dict[str, Any]]]) -> str:
+    """Seconds and memory of Dawid-Skene at every simulated size, and their ratios to the smallest."""
+    rows = {row["votes"]: row for one in report.values() for row in one if row["method"] == "dawid-skene" and "cpu_seconds" in row}
+    rows = {votes: rows[votes] for votes in sorted(rows) if any(f"{votes:,} votes" in title for title in report)}
+    if len(rows) < 2:
+        return ""
+    least = next(iter(rows.values()))
+    parts = [
+        f"{votes:,}: {row['cpu_seconds']:.2f} s (x{row['cpu_seconds'] / least['cpu_seconds']:.1f}), "
+        f"{row['added_mib']:.0f} MiB (x{row['added_mib'] / least['added_mib']:.1f})"
+        for votes, row in rows.items()
+    ]
+    return "dawid-skene by number of votes: " + "; ".join(parts)
+
+
+def markdown(report: dict[str, list[dict[str, Any]]]) -> str:
+    """The table of docs/aggregation.md: accuracy / log loss of every method on every real crowd."""
+    names = [name for name in FILES if name in report and len(report[name]) > 1]
+    methods = [(row["who"], row["method"]) for row in report[names[0]]] if names else []
+    lines = [f"| method | {' | '.join(names)} |", f"|---|{'---|' * len(names)}"]
+    for who, method in methods:
+        cells = []
+        for name in names:
+            row = next(row for row in report[name] if (row["who"], row["method"]) == (who, method))
+            cells.append(f"{row['accuracy']:.4f} / {row['log_loss']:.4f}" if "accuracy" in row else "no answer")
+        bold = "**" if method == "auto" else ""
+        lines.append(f"| {bold}{who} {method}{bold} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", default=os.environ.get("PREFERENT_PEER_PYTHON", sys.executable))
@@ -105,6 +155,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the simulated votes, no peers that take minutes")
     parser.add_argument("--only", default="", help="only contests whose title holds this text")
     parser.add_argument("--huge", action="store_true", help="also ten million votes")
+    parser.add_argument("--real", action="store_true", help="only the real crowds, and their table in Markdown")
     given = parser.parse_args()
     check = subprocess.run([given.peer_python, "-c", "import crowdkit"], capture_output=True, text=True, check=False)
     reason = None if check.returncode == 0 else f"crowd-kit is not installed in {given.peer_python} (pip install crowd-kit==1.4.2)"
@@ -124,7 +175,7 @@ def main() -> None:
         return rows
 
     def simulated(title: str, items: int, ours: tuple[str, ...], peers: tuple[str, ...], *, texts: bool = False) -> None:
-        if given.only not in title:
+        if given.only not in title or given.real:
             return
         data = write_simulated(scratch / f"simulated-{items}{'-texts' if texts else ''}.npz", items, texts=texts)
         report[title] = contest(data, ours, peers)
@@ -144,6 +195,15 @@ def main() -> None:
         report[name] = contest(data, ("majority", "wawa", "dawid-skene", "one-coin", "mace", "glad", "auto"), PEERS)
         show(report[name], name)
         print(best_peer(report[name]))
+    for title, rows in report.items():
+        lines = verdicts(rows) if title == f"{5 * n:,} votes, whole-number ids" and not given.quick else []
+        print("\n".join(["", title, *lines]) if lines else "", end="\n" if lines else "")
+    print(linear(report))
+    autos = [row for name in FILES for row in report.get(name, []) if row["method"] == "auto" and "cpu_seconds" in row]
+    if autos:
+        print(f"auto on {len(autos)} real crowds together: {sum(row['cpu_seconds'] for row in autos):.2f} s of CPU")
+    if given.real:
+        print(f"\n{markdown(report)}")
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "crowd.json").write_text(json.dumps({"bars": BARS, "figures": report}, indent=2) + "\n", encoding="utf-8")
 

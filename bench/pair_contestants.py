@@ -1,7 +1,7 @@
 """One fit of one contestant to votes in a file, in a process of its own: `python pair_contestants.py NAME VOTES.npz SCORES.npy`.
 
 VOTES.npz holds items_V2, outcome_V, annotator_V, shown_first_V and n_items, n_annotators. The scores go to SCORES.npy; the last line of
-stdout is one JSON object: cpu_seconds (reading the file and imports outside), peak_rss_mib (all inside), note.
+stdout is one JSON object: cpu_seconds (reading the file and imports outside, flags inside), peak_rss_mib (all inside), note, adversaries.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from preferent.annotators.annotator_slope import PairModel
 from preferent.annotators.bradley_terry import fit_pairs
 from preferent.annotators.crowd_bt import fit_crowd
 from preferent.annotators.graph import pair_votes
+from preferent.annotators.pair_flags import annotator_rows
 
 
-def ours(name: str, votes: dict[str, np.ndarray]) -> tuple[np.ndarray, str]:
+def ours(name: str, votes: dict[str, np.ndarray]) -> tuple[np.ndarray, str, list[int]]:
+    """(scores, note, annotators called adversaries)."""
     checked = pair_votes(
         votes["items_V2"],
         votes["outcome_V"],
@@ -28,10 +30,14 @@ def ours(name: str, votes: dict[str, np.ndarray]) -> tuple[np.ndarray, str]:
     )
     if name == "ours crowd-bt":
         crowd = fit_crowd(checked)
-        return crowd.scores.value, f"converged={crowd.converged} in {crowd.iterations}"
+        return crowd.scores.value, f"converged={crowd.converged} in {crowd.iterations}", np.flatnonzero(crowd.honesty.high < 0.5).tolist()
     model = PairModel(slope=False) if name == "ours bt" else PairModel(position="annotator")
     fit = fit_pairs(checked, model)
-    return fit.scores.value, f"converged={fit.converged} in {fit.iterations}; {fit.intervals}"
+    named = []
+    if "slope" in fit.traits:
+        rows = annotator_rows(fit, checked)
+        named = [row.annotator for row in rows if any(flag.startswith("adversary") for flag in row.flags)]
+    return fit.scores.value, f"converged={fit.converged} in {fit.iterations}; {fit.intervals}", named
 
 
 def main() -> None:
@@ -39,10 +45,10 @@ def main() -> None:
     votes = dict(np.load(source))
 
     before = Clock.now()
-    scores, note = ours(name, votes)
+    scores, note, named = ours(name, votes)
     spent = Clock.now() - before
     np.save(target, scores)
-    print(json.dumps({"cpu_seconds": round(spent.cpu, 2), "peak_rss_mib": round(peak_rss_mib()), "note": note}))
+    print(json.dumps({"cpu_seconds": round(spent.cpu, 2), "peak_rss_mib": round(peak_rss_mib()), "note": note, "adversaries": named}))
 
 
 if __name__ == "__main__":

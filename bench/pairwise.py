@@ -1,6 +1,7 @@
 """Scores from votes on pairs: ours beside choix, crowd-kit and evalica, in accuracy, CPU seconds and peak memory.
 
-    python bench/pairwise.py [--votes 1000000] [--peers-python PYTHON] [--slow] [--shared ../shared/data] [--out bench-out]
+    python bench/pairwise.py [--votes 1000000] [--peers-python PYTHON] [--slow] [--huge] [--only S2|S2b|ukp|active]
+                             [--shared ../shared/data] [--out bench-out]
 
 Worlds with truth, after research/annotation.md B4: S2 has 2,000 items and 200,000 distinct pairs, S2b 33,333 prompts with 4 responses
 each; 5 votes a pair by 2,000 annotators of log-normal activity and slope (median 1.3), 10 % of the slopes negative, position bias N(0, 1).
@@ -8,7 +9,7 @@ B4's own generator is not stored; this one gives plain Bradley-Terry about the a
 in the true order; "traits known" is the fit that is told every annotator's slope and bias, the most that can be had. `--slow` adds the
 contestants that take minutes. Then ukpconvarg1_crowd with one vote per pair held out (B5), active selection (B7), and time and memory at
 a tenth of the votes. Every contestant runs in a process of its own with one BLAS thread, at most 20 GiB of address space and 600 seconds;
-one that is not installed or dies is a row that says so.
+one that is not installed or dies is a row that says so. `--huge` measures ten times the votes too; the last lines are the bars.
 """
 
 from __future__ import annotations
@@ -33,10 +34,15 @@ from preferent.annotators.annotator_slope import PairModel, Spreads
 from preferent.annotators.bradley_terry import fit_pairs, outcome_probabilities
 from preferent.annotators.graph import pair_votes
 from preferent.annotators.next_pair import knowledge, next_batch
+from preferent.core.estimates import Estimate, clustered_mean
 
 HERE = Path(__file__).parent
 LIMIT_GIB, LIMIT_SECONDS = 20, 600
 OURS = ("ours bt", "ours crowd-bt", "ours slope + position")
+BARS = {
+    "S2 1,000,000": {"accuracy": 0.986, "cpu_seconds": 10.0},
+    "S2b 1,000,000": {"accuracy": 0.914, "peak_rss_mib": 500.0 * 1e6 / 2**20},
+}
 PEERS = {
     "choix lsr": ("choix", "choix_pairwise.py", "lsr", False),
     "choix ilsr": ("choix", "choix_pairwise.py", "ilsr", False),
@@ -126,11 +132,22 @@ def compete(name: str, command: list[str], made: dict[str, Any], label: str, rep
                 told = next((line for line in reversed(lines) if "emory" in line), lines[-1])
                 return Row(label, name, None, None, None, f"failed ({done.returncode}): {told.strip()[:140]}")
             facts = json.loads(done.stdout.strip().splitlines()[-1])
-            row = Row(label, name, right_order(np.load(target), made), facts["cpu_seconds"], facts["peak_rss_mib"], facts["note"])
+            note = facts["note"] + _caught(facts.get("adversaries"), made)
+            row = Row(label, name, right_order(np.load(target), made), facts["cpu_seconds"], facts["peak_rss_mib"], note)
             if best is None or (row.cpu_seconds or 0) < (best.cpu_seconds or 0):
                 best = row
     assert best is not None
     return best
+
+
+def _caught(named: list[int] | None, made: dict[str, Any]) -> str:
+    """How many of the annotators with a negative slope, and of the others, were called adversaries; of those who voted."""
+    if not named:
+        return ""
+    called = np.isin(np.arange(made["votes"]["n_annotators"]), named)
+    voted = np.bincount(made["votes"]["annotator_V"], minlength=len(called)) > 0
+    against = made["slope_A"] < 0
+    return f"; adversaries called {called[against & voted].mean():.4f}, others {called[~against & voted].mean():.4f}"
 
 
 def contestants(label: str, made: dict[str, Any], python: str, slow: bool) -> Iterator[Row]:
@@ -182,10 +199,26 @@ def held_out_votes(shared: Path) -> list[Row]:
         "ours davidson + slope + tie": PairModel(ties="davidson"),
     }.items():
         predictions[name] = outcome_probabilities(fit_pairs(votes.take(~held), model), votes.take(held))
-    for name, p in predictions.items():
-        nll = -np.mean(np.log(p[np.arange(len(truth)), truth]))
-        found.append(Row("ukp held out", name, float(np.mean(p.argmax(1) == truth)), None, None, f"NLL {nll:.4f}, {len(truth)} votes"))
+    topics = np.array([name.rsplit("/", 1)[0] for name in pair], dtype=object)[table[held, 3]]
+    right = {name: (p.argmax(1) == truth).astype(float) for name, p in predictions.items()}
+    loss = {name: -np.log(p[np.arange(len(truth)), truth]) for name, p in predictions.items()}
+    for name in predictions:
+        accuracy, nll = (_interval(values[name], topics) for values in (right, loss))
+        note = f"accuracy {accuracy}, NLL {nll}; {len(truth)} votes, intervals over {len(set(topics))} debates"
+        found.append(Row("ukp held out", name, accuracy.value, None, None, note))
+    # The best smoothing for the shares by each figure, chosen on the very votes that judge it.
+    shares = [name for name in predictions if name.startswith("smoothed")]
+    best, last = min(shares, key=lambda name: loss[name].mean()), "ours davidson + slope + tie"
+    gain = _interval(right[last] - right[max(shares, key=lambda name: right[name].mean())], topics)
+    less = _interval(loss[best] - loss[last], topics)
+    for what, value, bar in (("three-class accuracy above the shares", gain, 0.04), ("NLL below the shares", less, 0.08)):
+        word = "reached" if value.value >= bar else "MISSED "
+        found.append(Row("ukp held out", f"bar: {word}", None, None, None, f"{what}: {value}, the bar is {bar}"))
     return found
+
+
+def _interval(values: np.ndarray, clusters: np.ndarray) -> Estimate:
+    return clustered_mean(values, clusters, rng=np.random.default_rng(0))
 
 
 def active(seeds: int) -> list[Row]:
@@ -231,11 +264,42 @@ def _curve(strategy: Any, shape: Any, share: float, seed: int) -> list[float]:
     return accuracy
 
 
+def verdicts(rows: list[Row]) -> list[str]:
+    """Every bar of a million votes, reached or missed."""
+    lines = []
+    for label, limits in BARS.items():
+        row = next((row for row in rows if row.world == label and row.contestant == OURS[-1]), None)
+        for what, bar in limits.items() if row is not None else ():
+            value = getattr(row, what)
+            if value is None:
+                lines.append(f"no figure: {label} {what}")
+                continue
+            reached = value >= bar if what == "accuracy" else value <= bar
+            lines.append(f"{'reached' if reached else 'MISSED '}  {label} {what}: {value:.4g}, the bar is {bar}")
+    return lines
+
+
+def growth(rows: list[Row]) -> list[str]:
+    """Seconds and memory of the slope model by number of votes, and how often the smallest's."""
+    lines = []
+    for name in ("S2", "S2b"):
+        own = [row for row in rows if row.world.split()[0] == name and row.contestant == OURS[-1] and row.cpu_seconds]
+        own.sort(key=lambda row: int(row.world.split()[1].replace(",", "")))
+        parts = [f"{row.world.split()[1]}: {row.cpu_seconds} s, {row.peak_rss_mib} MiB" for row in own]
+        if len(own) > 1:
+            last, before = own[-1], own[-2]
+            time, memory = (last.cpu_seconds or 0) / (before.cpu_seconds or 1), (last.peak_rss_mib or 0) / (before.peak_rss_mib or 1)
+            lines.append(f"{name}, {OURS[-1]}: {'; '.join(parts)}; the last step is x{time:.1f} in time, x{memory:.1f} in memory")
+    return lines
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--votes", type=int, default=1_000_000)
     parser.add_argument("--peers-python", default=sys.executable)
     parser.add_argument("--slow", action="store_true")
+    parser.add_argument("--huge", action="store_true", help="ten times the votes as well, ours only")
+    parser.add_argument("--only", default="", help="S2, S2b, ukp or active: only that part")
     parser.add_argument("--seeds", type=int, default=24)
     parser.add_argument("--shared", type=Path, default=HERE.parents[1] / "shared" / "data")
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
@@ -249,16 +313,23 @@ def main() -> None:
         print(f"{row.world:20s} {row.contestant:30s} {cells[0]:>7s} {cells[1]:>9s} {cells[2]:>9s}  {row.note}", flush=True)
 
     for name in ("S2", "S2b"):
+        if given.only not in ("", name):
+            continue
         made = world(name, given.votes)
         for row in contestants(f"{name} {given.votes:,}", made, given.peers_python, given.slow):
             show(row)
         show(traits_known(f"{name} {given.votes:,}", made))
-        small = world(name, given.votes // 10)
-        show(compete(OURS[-1], [sys.executable, str(HERE / "pair_contestants.py"), OURS[-1]], small, f"{name} {given.votes // 10:,}", 2))
-    for row in held_out_votes(given.shared):
+        del made
+        for size in (given.votes // 10, *([10 * given.votes] if given.huge else [])):
+            command = [sys.executable, str(HERE / "pair_contestants.py"), OURS[-1]]
+            show(compete(OURS[-1], command, world(name, size), f"{name} {size:,}", 1 if size > given.votes else 2))
+    for row in held_out_votes(given.shared) if given.only in ("", "ukp") else ():
         show(row)
-    for row in active(given.seeds):
+    for row in active(given.seeds) if given.only in ("", "active") else ():
         show(row)
+    if given.votes == 1_000_000:
+        print("\n".join(verdicts(rows)))
+    print("\n".join(growth(rows)))
     given.out.mkdir(parents=True, exist_ok=True)
     (given.out / "pairwise.json").write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
     print(f"written: {given.out / 'pairwise.json'}", file=sys.stderr)
