@@ -142,6 +142,13 @@ def test_a_file_is_no_model(tmp_path):
         load_scorer(str(tmp_path / "x.bin"))
 
 
+def test_a_hub_id_in_the_cache_needs_no_network(monkeypatch, tmp_path, no_network):
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, name: str(tmp_path / name))
+    scorers.refuse_unreachable("owner/name")
+
+
 def test_a_hub_that_answers_is_asked(monkeypatch):
     from huggingface_hub import constants
 

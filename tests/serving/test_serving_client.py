@@ -34,22 +34,28 @@ SHAPES = {
 }
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def httpx():
     return pytest.importorskip("httpx", reason="the HTTP client needs httpx (pip install 'preferent[http]')")
 
 
+asks_a_server = pytest.mark.usefixtures("httpx")
+
+
+@asks_a_server
 @pytest.mark.parametrize("name", SHAPES)
 def test_every_shape_keeps_the_contract(name):
     assert "order" in check_dialect(SHAPES[name])
 
 
+@asks_a_server
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_server_is_a_scorer(name):
     with Loopback(SHAPES[name]) as server:
         check_scorer(HttpScorer(server.url, SHAPES[name]), contract_exchanges()[:8])
 
 
+@asks_a_server
 def test_the_contract_catches_a_shape_that_mixes_up_its_answers():
     class Sorted(OpenRlhf):
         def read(self, answer, n):
@@ -120,6 +126,7 @@ def test_rerank_asks_about_one_prompt_at_a_time():
 # ---- how it is asked ----
 
 
+@asks_a_server
 def test_requests_run_side_by_side_and_no_more_than_allowed():
     def slowly(text):
         time.sleep(0.05)
@@ -133,6 +140,7 @@ def test_requests_run_side_by_side_and_no_more_than_allowed():
         assert 2 <= server.most_at_once <= 4
 
 
+@asks_a_server
 def test_the_wait_doubles_and_a_retry_after_is_kept_to():
     pauses: list[float] = []
     with Loopback(OpenRlhf()) as server:
@@ -141,6 +149,7 @@ def test_the_wait_doubles_and_a_retry_after_is_kept_to():
     assert pauses == [0.5, 1.0, 2.0]
 
 
+@asks_a_server
 def test_one_failure_ends_the_others():
     """The first request is refused for good; the rest would be tried again for a long time and is not."""
     with Loopback(OpenRlhf()) as server:
@@ -154,6 +163,7 @@ def test_one_failure_ends_the_others():
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("rewards")]
 
 
+@asks_a_server
 def test_headers_are_sent_and_a_missing_key_is_explained(monkeypatch):
     with Loopback(OpenRlhf()) as server:
         server.faults.append("401")
@@ -165,6 +175,7 @@ def test_headers_are_sent_and_a_missing_key_is_explained(monkeypatch):
             HttpScorer(server.url, OpenRlhf()).score([CAT])
 
 
+@asks_a_server
 def test_nobody_there():
     with Loopback(OpenRlhf()) as server:
         url = server.url
