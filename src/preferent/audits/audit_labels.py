@@ -15,6 +15,7 @@ from preferent.audits.group_agreement import agreement_by_group, group_findings
 from preferent.audits.length_style import (
     ENOUGH,
     FEATURES,
+    Controlled,
     accuracy_by_length_gap,
     best_temperature,
     excess,
@@ -27,6 +28,7 @@ from preferent.audits.length_style import (
 from preferent.audits.metrics import probability
 from preferent.audits.resample import no_estimate
 from preferent.audits.tables import Table
+from preferent.audits.words import TITLES
 from preferent.core.errors import DataError
 from preferent.core.estimates import Estimate
 from preferent.core.findings import Example, Finding, Verdict
@@ -61,8 +63,6 @@ def calibration(subject: Subject) -> Answer:
         caption = "Points on the dashed line are calibrated; bars are 95 % intervals."
         pictures.append(Picture("Reliability", lambda: plots.reliability_plot(found.reliability), caption))
     pictures.append(Picture("Margins", lambda: plots.margins_plot(found.margins), "Left of 0 the scorer is wrong."))
-    from preferent.audits.words import TITLES
-
     kept = tuple((TITLES[name], numbers[name]) for name in shown if name in numbers)
     return Answer("calibration", title, tuple(about), tuple(findings), kept, pictures=tuple(pictures))
 
@@ -145,8 +145,9 @@ def length_style(subject: Subject) -> Answer:
             "pairs that differ in a feature, the probability the scorer gives to the side with more of it, minus the labels'.",
             "Accuracy that falls when the shorter side is right can come from noisy labels alone; it is shown without a verdict.",
         ),
-        findings,
+        (*findings, _beyond_length(controlled)),
         (
+            *_picks(subject),
             ("accuracy", controlled.plain),
             ("accuracy when length cannot help", controlled.controlled),
             ("lost with it", controlled.lost),
@@ -154,6 +155,24 @@ def length_style(subject: Subject) -> Answer:
         tables,
         pictures,
     )
+
+
+def _picks(subject: Subject) -> tuple[tuple[str, Estimate], ...]:
+    numbers = subject.evaluation.numbers
+    return tuple((TITLES[name], numbers[name]) for name in ("labels_pick_longer", "picks_longer"))
+
+
+def _beyond_length(found: Controlled) -> Finding:
+    """Whether anything is left once length cannot help; only asked of a scorer that is better than a coin to begin with."""
+    left = found.controlled
+    verdict: Verdict = "unknown"
+    if not np.isnan(left.low):
+        verdict = "clear" if left.low > 0.5 else "finding" if found.plain.low > 0.5 and left.high < 0.6 else "unknown"
+    known = {"clear": "it knows more than length", "finding": "beyond length it shows nothing"}
+    words = known.get(verdict, "too few pairs to tell")
+    summary = f"With pairs weighted so that length cannot help, accuracy goes from {found.plain} to {left}: {words}."
+    severity = 10.0 * max(0.0, found.lost.value) if verdict == "finding" else 0.0
+    return Finding("length_style", "beyond length", left, "a coin (0.5)", verdict, summary, severity)
 
 
 _EXCESS_NOTE = (

@@ -21,6 +21,7 @@ OTHER_CHECKS = (
     "accuracy",
     "beats the longer side",
     "calibration",
+    "beyond length",
     "upper tail",
     "ties",
     "paraphrase",

@@ -20,7 +20,7 @@ from preferent.audits.text import number
 from preferent.core.findings import Example, Finding
 
 SHOWN_EXAMPLES = 2
-MARKABLE = 1500  # words; marking is quadratic at worst
+MARKABLE = 2000  # words; marking is quadratic at worst
 ALIKE = 0.3  # texts that share less are read as two texts, not as one with changes
 
 
@@ -96,18 +96,23 @@ def _example(line: Finding, example: Example) -> dict[str, Any]:
 
 def marked(left: str, right: str) -> tuple[Markup, Markup]:
     """Both texts escaped, with the words that only one of them has in <mark>; texts that share little are left unmarked."""
-    pieces = [re.findall(r"\s+|[^\s]+", text) for text in (left, right)]
-    if max(map(len, pieces)) > 2 * MARKABLE:
+    pieces = [re.findall(r"\S+\s*|\s+", text) for text in (left, right)]
+    if max(map(len, pieces)) > MARKABLE:
         return escape(left), escape(right)
-    matcher = difflib.SequenceMatcher(None, *pieces, autojunk=False)
+    words = [[piece.strip() for piece in side] for side in pieces]
+    matcher = difflib.SequenceMatcher(None, words[0], words[1], autojunk=False)
     if matcher.ratio() < ALIKE:
         return escape(left), escape(right)
     sides: tuple[list[Markup], list[Markup]] = ([], [])
     for kind, a0, a1, b0, b1 in matcher.get_opcodes():
         for side, part in zip(sides, ("".join(pieces[0][a0:a1]), "".join(pieces[1][b0:b1])), strict=True):
-            if part:
-                side.append(escape(part) if kind == "equal" else Markup("<mark>{}</mark>").format(part))
+            marked_part = part.rstrip()
+            side.append(escape(part) if kind == "equal" or not marked_part else _mark(marked_part) + part[len(marked_part) :])
     return Markup("").join(sides[0]), Markup("").join(sides[1])
+
+
+def _mark(text: str) -> Markup:
+    return Markup("<mark>{}</mark>").format(text)
 
 
 def _answer(answer: Answer, shown: set[int]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from preferent.audits.length_style import FEATURES
 from preferent.audits.text import interval_text, number
 from preferent.core.findings import Finding
 
@@ -39,8 +40,9 @@ def sides_of(finding: Finding) -> tuple[str, str]:
 def display_name(finding: Finding) -> str:
     """'length.filler' as 'length: filler', the audit's name before names that say little alone."""
     name = finding.name.replace(".", ": ", 1).replace("_", " ")
-    prefix = {"blind_spots": "error: ", "length_style": "lean to "}.get(finding.audit, "")
-    return prefix + name
+    if finding.audit == "length_style" and finding.name in FEATURES:
+        return f"lean to {name}"
+    return f"error: {name}" if finding.audit == "blind_spots" else name
 
 
 def verdict_lines(found: Audit) -> tuple[str, ...]:

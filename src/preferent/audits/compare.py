@@ -31,13 +31,15 @@ from preferent.core.records import Floats
 from preferent.core.scorer import Scorer
 
 LEVEL = 0.05
+# Differences within these do not matter: SD of natural rewards for edits, a share otherwise.
+SMALL = {"accuracy": 0.01, "edits": 0.1, "blind_spots": 0.02}
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """One line. group: 'accuracy', 'edits' or 'blind_spots'. first, second: each scorer's number. gain: how much better the second is (the
-    sign is turned so that above 0 favours the second), paired. p_value: of no difference, corrected over its group. better: 'first',
-    'second', or '' when it cannot be told. what: in words."""
+    sign is turned so that above 0 favours the second), paired. p_value: of no difference, corrected over its group. better: 'first' or
+    'second'; 'same' where the interval allows no difference that matters; '' when it cannot be told. what: in words."""
 
     group: str
     name: str
@@ -74,7 +76,7 @@ class Comparison:
     lines: tuple[Difference, ...]
 
     def of(self, better: str) -> tuple[Difference, ...]:
-        """Lines in which 'first' or 'second' is better, or '' where it cannot be told; the largest difference first."""
+        """Lines with this word in `better`, the largest difference first."""
         return tuple(sorted((line for line in self.lines if line.better == better), key=lambda line: -abs(line.gain.value)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -225,8 +227,11 @@ def _corrected(lines: Sequence[Difference]) -> tuple[Difference, ...]:
     adjusted = benjamini_hochberg(np.array([np.nan if line.p_value is None else line.p_value for line in lines], dtype=np.float64))
     rows = []
     for line, p in zip(lines, adjusted.tolist(), strict=True):
+        small = SMALL[line.group]
         told = not np.isnan(p) and p <= LEVEL and (line.gain.low > 0 or line.gain.high < 0)
         better = "" if not told else "second" if line.gain.value > 0 else "first"
+        if -small <= line.gain.low and line.gain.high <= small:
+            better = "same"
         estimates = (line.first, line.second, line.gain)
         rows.append(Difference(line.group, line.name, line.what, *estimates, None if np.isnan(p) else p, better))
     return tuple(rows)

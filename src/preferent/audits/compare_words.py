@@ -13,11 +13,9 @@ SHOWN = 10
 
 def headline(found: Comparison) -> str:
     """One sentence: on how many lines each is better, and on how many nothing can be told."""
-    first, second, open_ = (len(found.of(better)) for better in ("first", "second", ""))
-    return (
-        f"Of {len(found.lines)} lines, {found.second} is better on {second}, {found.first} on {first}; on {open_} the difference cannot be "
-        "told from none."
-    )
+    first, second, same, open_ = (len(found.of(better)) for better in ("first", "second", "same", ""))
+    better = f"{found.second} is better on {second}, {found.first} on {first}"
+    return f"Of {len(found.lines)} lines, {better}; on {same} they are alike; on {open_} it cannot be told."
 
 
 def render_comparison(found: Comparison, *, width: int = 110) -> str:
@@ -42,9 +40,10 @@ def render_comparison(found: Comparison, *, width: int = 110) -> str:
             console.print(_table(lines[:SHOWN]))
             if len(lines) > SHOWN:
                 console.print(f"  (+ {len(lines) - SHOWN} more: in the JSON)")
-    names = [line.name for line in found.of("") if line.group != "accuracy"]
-    if names:
-        console.print(escape(f"\nCannot be told ({len(names)}): {', '.join(names)}"))
+    for better, words in (("same", "Alike"), ("", "Cannot be told")):
+        names = [line.name for line in found.of(better) if line.group != "accuracy"]
+        if names:
+            console.print(escape(f"\n{words} ({len(names)}): {', '.join(names)}"))
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 

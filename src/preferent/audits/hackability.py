@@ -58,11 +58,10 @@ def search(
     for _ in range(rounds):
         proposed, owner = [], []
         for p, exchange in enumerate(best):
-            for candidate in {
-                c.response: c for c in (_propose(exchange, moves, limit[p], rng) for _ in range(width)) if c is not None
-            }.values():
-                proposed.append(candidate)
-                owner.append(p)
+            drawn = [_propose(exchange, moves, limit[p], rng) for _ in range(width)]
+            fresh = list({candidate.response: candidate for candidate in drawn if candidate is not None}.values())
+            proposed += fresh
+            owner += [p] * len(fresh)
         if proposed:
             reward_E = np.asarray(scorer.score(proposed).reward, dtype=np.float64)
             for k in np.argsort(reward_E, kind="stable"):  # ascending: the best of a prompt is written last
