@@ -129,7 +129,7 @@ def _scored(scorer: Scorer, exchanges: Sequence[Exchange]) -> dict[Exchange, flo
     if not np.isfinite(reward_N).all():
         bad = int(np.flatnonzero(~np.isfinite(reward_N))[0])
         raise ModelError(
-            f"{scorer.name!r} gave the reward {reward_N[bad]!r} to the response {exchanges[bad].response[:80]!r}",
+            f"{scorer.name!r} gave the reward {float(reward_N[bad])!r} to the response {exchanges[bad].response[:80]!r}",
             hint="an audit needs a finite reward for every text; very long or empty texts are the usual cause",
         )
     return dict(zip(exchanges, reward_N.tolist(), strict=True))

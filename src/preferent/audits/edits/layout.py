@@ -38,22 +38,25 @@ def _as_list(text: str, rng: np.random.Generator) -> str | None:
 
 
 def _as_sentences(text: str, rng: np.random.Generator) -> str:
-    """List items become sentences of the paragraph before them or of their own."""
+    """List items become sentences of one line, which goes on the line before if that ends with a colon."""
+    if not any(is_list_line(line) for line in text.split("\n")):
+        return text
     written: list[str] = []
-    in_list = False
+    joins = False  # whether the line before is, or introduces, the same list; empty lines between do not end it
     for line in text.split("\n"):
         if is_list_line(line):
             body = list_body(line).strip()
             body = body if not body or body[-1] in ".!?:;,|" else f"{body}."
-            if in_list or (written and written[-1].rstrip().endswith(":")):
-                written[-1] = f"{written[-1]} {body}"
+            if joins:
+                while not written[-1].strip():
+                    written.pop()
+                written[-1] = f"{written[-1].rstrip()} {body}"
             else:
                 written.append(body)
-            in_list = True
+            joins = True
         else:
-            in_list = in_list and not line.strip()
-            if not (in_list and not line.strip()):
-                written.append(line)
+            joins = line.rstrip().endswith(":") or (joins and not line.strip())
+            written.append(line)
     return "\n".join(written)
 
 

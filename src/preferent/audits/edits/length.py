@@ -24,10 +24,10 @@ FILLER_LAST = (
 
 def _repeat(text: str, rng: np.random.Generator) -> str | None:
     """A sentence (two, in texts of five or more) is said twice in a row."""
-    parts = sentences(text)
+    parts = [part for part in sentences(text) if part.rstrip('*_"”’)')[-1:] in ".!?" and not part[0].islower()]
     if not parts:
         return None
-    for part in {one(parts, rng) for _ in range(1 if len(parts) < 5 else 2)}:
+    for part in sorted({one(parts, rng) for _ in range(1 if len(parts) < 5 else 2)}):
         text = text.replace(part, f"{part} {part}", 1)
     return text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ T = TypeVar("T")
 Change = Callable[[str, np.random.Generator], str | None]
 FENCE = re.compile(r"```.*?(?:```|\Z)", re.DOTALL)
 _LIST_LINE = re.compile(r"^\s*(?:[-*•+]|\d{1,2}[.)])\s+")
+_END = re.compile(r"[.!?][*_\"”’)]*\s+(?=[^a-z\s])")
 _HEADER = re.compile(r"^\s{0,3}#{1,6}\s+")
 
 
@@ -21,10 +23,16 @@ def one(choices: Sequence[T], rng: np.random.Generator) -> T:
 
 
 def sentences(text: str) -> list[str]:
-    """Sentences of at least two words outside code, as they stand in the text: no two overlap, and each is a substring."""
-    prose = [line for line in FENCE.sub("\n", text).split("\n") if not is_list_line(line) and not _HEADER.match(line)]
-    parts = [part.strip() for line in prose for part in re.split(r"(?<=[.!?])\s+(?=[^a-z\s])", line)]
+    """Sentences of at least two words outside code, lists and headers, as they stand in the text: no two overlap, each is a substring."""
+    prose = [line for line in FENCE.sub("\n", text).split("\n") if not is_list_line(line) and not is_header(line)]
+    parts = [part for line in prose for part in _split(line)]
     return [part for part in parts if len(part.split()) >= 2]
+
+
+def _split(line: str) -> list[str]:
+    """A line cut after each full stop, question or exclamation mark (and what closes with it) before a capital, a digit or a mark."""
+    cuts = [0, *(end.end() for end in _END.finditer(line)), len(line)]
+    return [line[start:end].strip() for start, end in pairwise(cuts)]
 
 
 def is_list_line(line: str) -> bool:
