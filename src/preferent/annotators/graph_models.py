@@ -48,13 +48,15 @@ class ResponseEstimates:
     graph: Graph
 
     def warnings(self, row: int) -> list[str]:
-        """What holds this score up besides votes; empty for most."""
+        """What holds this score up besides votes; empty for most. A graph of many small components (one per prompt) is as it should be:
+        apart is called who is cut off from a main component of more than half of the responses."""
         graph = self.graph
+        off = graph.component_I[row] > 0 and 2 * graph.size_C[0] > len(self.names)
         flags = (
             (graph.undefeated_I[row], "undefeated: without the prior its score would be infinite"),
             (graph.winless_I[row], "winless: without the prior its score would be minus infinite"),
             (self.votes_R[row] == 1, "one vote"),
-            (graph.component_I[row] > 0, f"apart: compares only within component {graph.component_I[row]}"),
+            (off, f"apart: compares only within component {graph.component_I[row]}"),
         )
         return [text for flag, text in flags if flag]
 
