@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from preferent.cli.inputs import data_options
-from preferent.cli.judged import is_judgments, read_judged
 from preferent.cli.output import emit, emit_json, json_option, talk
+from preferent.cli.train_data import Reading, read_training_data
 from preferent.core.errors import ConfigError
 from preferent.data.formats.detect import Format
-from preferent.data.gate import Checked, check
-from preferent.training.config import Joint, TrainConfig, load_config, options
+from preferent.training.config import TrainConfig, load_config, options
+
+if TYPE_CHECKING:
+    from preferent.cli.pipeline import Done
 
 EXIT_SIGTERM = 143
 
@@ -79,41 +80,40 @@ def command(
 
     if force and is_main_process():
         clear(output)
-    judged = None
-    if is_judgments(sources):
-        judged = read_judged(sources, comparisons, config, _beside(output, is_main_process()), strict=strict)
-    elif comparisons is not None:
-        raise click.UsageError("--comparisons goes with judgments (comparison_id, annotator_id, choice), and FILE holds none")
-    checked = check(list(sources), format=data_format, strict=strict) if judged is None else judged.checked
-    records, held_out, notes = _split(checked, held_out_file, config, data_format=data_format, strict=strict)
-    ledger = checked.ledger
-    if judged is not None:
-        notes = [*judged.told, *notes]
-        records = judged.votes_on(records) if isinstance(config.votes, Joint) else records
+    data = read_training_data(sources, config, Reading(output, held_out_file, comparisons, data_format, strict), main=is_main_process())
+    ledger = data.ledger.to_dict()
     if is_main_process():
-        talk(ledger.render())
-        for note in notes:
+        talk(data.ledger.render())
+        for note in data.notes:
             talk(note)
-    done = train_and_evaluate(records, held_out, config, output, ledger=ledger.to_dict(), resume=resume)
+    done = train_and_evaluate(data.records, data.held_out, config, output, ledger=ledger, resume=resume)
     if done.result.stopped == "signal":
         talk(f"interrupted after step {done.result.steps}; its state is saved: run the same command with --resume to go on")
         return EXIT_SIGTERM
     if done.model is None:
         return 0
     if done.evaluation is not None:
-        _report(output / REPORT, sources, config, done, ledger.to_dict())
+        _report(output / REPORT, sources, config, done, ledger)
+    _say(done, output, as_json=as_json)
+    return 0
+
+
+def _say(done: Done, output: Path, *, as_json: bool) -> None:
+    """The result on stdout, and on stderr where things are."""
+    skills = done.result.skills
     if as_json:
-        people = {"annotators": [skill.to_dict() for skill in done.result.skills]} if done.result.skills else {}
+        people = {"annotators": [skill.to_dict() for skill in skills]} if skills else {}
         emit_json({"output": output, "steps": done.result.steps, "evaluation": done.evaluation, **people})
     elif done.evaluation is not None:
         emit(done.evaluation.render())
-    for skill in done.result.skills:
+    for skill in skills:
         for flag in skill.flags:
             talk(f"annotator {skill.annotator_id}: {flag} (slope {skill.slope:.2f} [{skill.slope_low:.2f}, {skill.slope_high:.2f}])")
     talk(f"reward model: {output}")
     if done.evaluation is not None:
+        from preferent.cli.pipeline import REPORT
+
         talk(f"report: {output / REPORT}")
-    return 0
 
 
 def _config(toml: Path | None, settings: dict[str, str | None]) -> TrainConfig:
@@ -122,45 +122,6 @@ def _config(toml: Path | None, settings: dict[str, str | None]) -> TrainConfig:
     if toml is None and "base" not in given:
         raise ConfigError("no base model is named", hint="--base minilm (offline), --base tiny, a folder, or a hub id")
     return load_config(toml, given)
-
-
-def _beside(output: Path, main: bool) -> Path:
-    """Where the soft preferences made of judgments go: beside the folder of the run, for one process; elsewhere for the others."""
-    name = f"{output.name}.preferences.jsonl"
-    return output.with_name(name) if main else Path(tempfile.mkdtemp(), name)
-
-
-def _split(checked: Checked, held_out_file: str | None, config: TrainConfig, *, data_format: Format, strict: bool) -> Any:
-    """(training records, held-out records, notes)."""
-    from preferent.data.splits import split_by_prompt
-
-    records = list(checked.records())
-    if held_out_file is not None:
-        other = check(held_out_file, format=data_format, strict=strict)
-        held_out = list(other.records())
-        seen = {record.prompt for record in records}
-        both = len({record.prompt for record in held_out} & seen)
-        notes = [f"held out: {len(held_out)} records of {held_out_file}"]
-        if both:
-            notes.append(f"warning: {both} prompts of {held_out_file} are also in the training data; held-out figures will flatter")
-        return records, held_out, notes
-    if config.held_out == 0:
-        return records, [], []
-    groups = None if config.group_key is None else [_group(record, config.group_key) for record in records]
-    out_N = split_by_prompt([record.prompt for record in records], held_out=config.held_out, seed=config.seed, groups=groups)
-    kept = [record for record, out in zip(records, out_N, strict=True) if not out]
-    held_out = [record for record, out in zip(records, out_N, strict=True) if out]
-    note = f"held out: {len(held_out)} of {len(records)} records, by {config.group_key or 'prompt'}"
-    return kept, held_out, [note]
-
-
-def _group(record: Any, key: str) -> Any:
-    if key not in record.meta:
-        raise ConfigError(
-            f"--group-key {key!r}: the record {record.id!r} has no such key in its meta; it has {sorted(record.meta)}",
-            hint="every record needs the key, or the split would leak",
-        )
-    return str(record.meta[key])
 
 
 def _report(path: Path, sources: Sequence[str], config: TrainConfig, done: Any, ledger: dict[str, Any]) -> None:
