@@ -66,9 +66,9 @@ def test_own_rows_and_the_length_rule(here: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["audit", "audited_here:nothing"], "cannot be imported"),
-        (["audit", "audited_here:number"], "is a int"),
-        (["audit", "audited_here:wrong", "--only", "shape"], "gave the reward"),
+        (["audit", "audited_here:nothing"], "no attribute 'nothing'"),
+        (["audit", "audited_here:number"], "is int"),
+        (["audit", "audited_here:wrong", "--only", "shape"], "the reward of"),
         (["audit", "length", "--only", "shapes"], "no question 'shapes'"),
         (["audit", "length", "--fail-on", "lenght"], "did you mean 'length'"),
         (["audit", "length", "--only", "shape", "--fail-on", "edits"], "nothing that is asked here"),

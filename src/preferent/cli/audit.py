@@ -9,6 +9,7 @@ import click
 
 from preferent.cli.inputs import data_options
 from preferent.cli.output import Progress, emit, emit_json, json_option, talk
+from preferent.cli.scorers import dialect_option, load_scorer
 
 EXIT_FINDING = 3
 
@@ -35,12 +36,14 @@ def _words(_: Any, __: Any, value: tuple[str, ...]) -> tuple[str, ...]:
 @click.option("--seed", default=0, show_default=True, help="Of everything that is drawn.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of torch.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
+@dialect_option
 @json_option
 def command(model: str, source: str | None, output: Path | None, card: bool, force: bool, as_json: bool, **given: Any) -> int:
     """Audit MODEL: on SOURCE, or on the probe texts that come with preferent.
 
-    MODEL is a checkpoint folder, anyone's sequence classifier with one output (folder or hub id), the URL of a running server, a
-    Python function `module:function` (of a list of exchanges, returning one number for each), or the word `length`. SOURCE holds
+    MODEL is a checkpoint folder, anyone's sequence classifier with one output (folder or hub id), the URL of a running server
+    (openrlhf+http://host:port, vllm+http://, tei+http://), a Python function `module:function` (called with a list of pairs (prompt,
+    response), or of exchanges if its parameter is called so; returns one number for each), or the word `length`. SOURCE holds
     preferences or rankings.
 
     Questions: edits, blind_spots, length_style, calibration, shape, consistency, groups, hackability.
@@ -81,7 +84,7 @@ def _run(model: str, source: str | None, limits: Any, **given: Any) -> tuple[Any
     from preferent.audits.audit import audit, chosen_questions, texts_to_score
     from preferent.audits.audit_limits import refuse_unknown
     from preferent.audits.audit_subject import Memo
-    from preferent.cli.audit_inputs import audit_texts, load_any, say_how_long
+    from preferent.cli.audit_inputs import audit_texts, say_how_long
     from preferent.optimize import best_of_n as maths
 
     asked = chosen_questions(given["only"])
@@ -91,8 +94,8 @@ def _run(model: str, source: str | None, limits: Any, **given: Any) -> tuple[Any
     refuse_unknown(limits, data, asked)
     votes = _votes(given["judgments"], data, given["seed"])
     how = {"threads": given["threads"], "trust_remote_code": given["trust_remote_code"]}
-    scorer, temperature = load_any(model, **how)
-    gold = None if given["gold"] is None else load_any(given["gold"], **how)[0]
+    scorer, temperature = load_scorer(model, dialect=given["dialect"], **how)
+    gold = None if given["gold"] is None else load_scorer(given["gold"], **how)[0]
     total = texts_to_score(data, settings, given["only"])
     with Progress("scoring", total, "texts") as progress:
         memo = Memo(scorer, progress=progress)

@@ -8,6 +8,7 @@ import click
 
 from preferent.cli.inputs import data_options
 from preferent.cli.output import Progress, emit, emit_json, json_option
+from preferent.cli.scorers import load_scorer
 
 
 @click.command()
@@ -43,7 +44,7 @@ def command(
     from preferent.audits.audit_subject import AuditSettings, Memo
     from preferent.audits.compare import compare
     from preferent.audits.compare_words import headline, render_comparison
-    from preferent.cli.audit_inputs import audit_texts, load_any, say_how_long
+    from preferent.cli.audit_inputs import audit_texts, say_how_long
 
     settings = AuditSettings(seed=seed)
     data, ledger = audit_texts(source, split=split, data_format=data_format, strict=strict, prompts=prompts, seed=seed)
@@ -51,7 +52,7 @@ def command(
     memos = []
     with Progress("scoring", 2 * total, "texts") as progress:
         for word in (first, second):
-            scorer, _ = load_any(word, threads=threads, trust_remote_code=trust_remote_code)
+            scorer, _ = load_scorer(word, threads=threads, trust_remote_code=trust_remote_code)
             memos.append(Memo(scorer, progress=progress, name=word))  # two folders may end in the same name: their words differ
         for memo in memos:
             say_how_long(memo, data, total)
