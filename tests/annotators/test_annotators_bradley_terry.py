@@ -2,6 +2,7 @@ import gzip
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,10 +11,10 @@ from scipy.optimize import check_grad
 
 from preferent.annotators import annotator_slope as likelihood
 from preferent.annotators.annotator_slope import PairModel, Spreads
-from preferent.annotators.bradley_terry import Settings, fit_pairs, outcome_probabilities
+from preferent.annotators.bradley_terry import Z95, Banded, Settings, fit_pairs, outcome_probabilities
 from preferent.annotators.crowd_bt import CrowdPrior, crowd_objective, fit_crowd
 from preferent.annotators.graph import pair_table, pair_votes
-from preferent.annotators.pair_flags import annotator_rows
+from preferent.annotators.pair_flags import annotator_rows, opposed
 from preferent.core.errors import ConfigError
 
 TIGHT = Settings(tolerance=1e-12)
@@ -241,3 +242,37 @@ def test_real_votes_with_one_held_out_per_pair_are_foretold_better_than_by_share
     (accuracy, nll), (share_accuracy, share_nll) = judge(ours), judge(shares)
     assert accuracy >= share_accuracy + 0.04
     assert nll <= share_nll - 0.08
+
+
+def test_calls_of_adversaries_are_many_and_few_are_wrong():
+    """A sparse world: 300 people of uneven activity, one in ten against what they see; prompts of four responses, five votes a pair."""
+    rng = np.random.default_rng(0)
+    prompts, n_people = 1500, 300
+    first, second = np.triu_indices(4, 1)
+    one, two = ((4 * np.arange(prompts)[:, None] + side).ravel() for side in (first, second))
+    scores = rng.normal(0, 1.5, 4 * prompts)
+    slope = rng.lognormal(0, 0.5, n_people) * np.where(np.arange(n_people) < 30, -1.0, 1.0)
+    activity = rng.lognormal(0, 0.8, n_people)
+    pair = np.repeat(np.arange(len(one)), 5)
+    who = rng.choice(n_people, len(pair), p=activity / activity.sum())
+    d = slope[who] * (scores[one] - scores[two])[pair]
+    outcome = (rng.random(len(d)) < 1 / (1 + np.exp(-d))).astype(float)
+    votes = pair_votes(np.stack([one[pair], two[pair]], 1), outcome, annotator_V=who, counts=(4 * prompts, n_people))
+    fit = fit_pairs(votes, PairModel())
+    called = opposed(fit, np.bincount(who, minlength=n_people) > 0) > 0
+    assert called[:30].mean() >= 0.95
+    assert called[30:].mean() <= 0.01
+
+
+def test_the_calls_stay_within_what_may_be_wrong():
+    # Slopes -2, -1, -.9 and 1 with sd 1: chances of being negative .977, .841, .816, .159. A crowd of four may hold .04 wrong calls: the
+    # first (1 - .977 = .023) fits, the second (.159 more) does not. Among 4,000 people 40 wrong calls are allowed.
+    value = np.array([-2.0, -1.0, -0.9, 1.0])
+
+    def called(n: int) -> list[int]:
+        slope = np.concatenate([value, np.full(n - 4, 1.0)])
+        fit = SimpleNamespace(traits={"slope": Banded(slope, slope - Z95, slope + Z95)})
+        return np.flatnonzero(opposed(fit, np.ones(n, dtype=bool))).tolist()  # type: ignore[arg-type]
+
+    assert called(4) == [0]
+    assert called(4000) == [0, 1, 2]
