@@ -40,7 +40,7 @@ DOORS: dict[str, set[str] | str] = {
 FRONT = ("preferent", "preferent.__main__")
 HEAVY = {"torch", "transformers", "accelerate", "peft", "tokenizers", "safetensors", "sentence_transformers", "trl"}
 # Light enough to be allowed, slow enough that only the function that needs them may import them.
-OPTIONAL = {"pyarrow", "datasets", "matplotlib", "tensorboard"}
+OPTIONAL = {"pyarrow", "datasets", "matplotlib", "tensorboard", "httpx2"}
 HEAVY_ROOMS = {"models", "training"}
 HEAVY_MODULES = {"preferent.serving.engine"}
 MAX_FILE, MEDIAN_FILE, MAX_FUNCTION = 400, 150, 60

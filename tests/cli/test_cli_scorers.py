@@ -87,7 +87,7 @@ def test_a_prompt_of_several_turns_as_text():
 
 
 def test_a_server(monkeypatch):
-    pytest.importorskip("httpx")
+    pytest.importorskip("httpx2")
     from preferent.serving.contract import Loopback, worth
     from preferent.serving.dialects.openrlhf import OpenRlhf
 

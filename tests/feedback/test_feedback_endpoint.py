@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("httpx2", reason="the feedback extra is not installed")
+pytest.importorskip("httpx2", reason="the http extra is not installed")
 
 from preferent.cli.main import main
 from preferent.core.errors import MissingExtraError
@@ -183,7 +183,7 @@ def test_without_the_client_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "httpx2", None)
     with pytest.raises(MissingExtraError, match="httpx2") as caught:
         Endpoint("http://127.0.0.1:9/v1", "m").chat([{"role": "user", "content": "q"}])
-    assert caught.value.hint == "pip install 'preferent[feedback]'"
+    assert caught.value.hint == "pip install 'preferent[http]'"
 
 
 def test_the_command_labels_a_file_by_an_endpoint_and_keeps_no_key(server, tmp_path, capsys, monkeypatch):

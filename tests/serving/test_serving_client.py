@@ -36,7 +36,7 @@ SHAPES = {
 
 @pytest.fixture
 def httpx():
-    return pytest.importorskip("httpx", reason="the HTTP client needs httpx (pip install 'preferent[http]')")
+    return pytest.importorskip("httpx2", reason="the HTTP client needs httpx2 (pip install 'preferent[http]')")
 
 
 asks_a_server = pytest.mark.usefixtures("httpx")
@@ -187,8 +187,8 @@ def test_nobody_there():
 
 
 def test_without_httpx_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "httpx", None)
-    with pytest.raises(MissingExtraError, match="'httpx' is not installed") as caught:
+    monkeypatch.setitem(sys.modules, "httpx2", None)
+    with pytest.raises(MissingExtraError, match="'httpx2' is not installed") as caught:
         HttpScorer("http://localhost", OpenRlhf())
     assert "preferent[http]" in (caught.value.hint or "")
 
@@ -239,4 +239,4 @@ def test_the_client_is_light():
 
     code = "import sys, preferent.serving.client, preferent.serving.dialects; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", f"import json; {code}"], capture_output=True, text=True, check=True, timeout=60)
-    assert not {"torch", "transformers", "httpx"} & {name.split(".")[0] for name in json.loads(done.stdout)}
+    assert not {"torch", "transformers", "httpx2"} & {name.split(".")[0] for name in json.loads(done.stdout)}

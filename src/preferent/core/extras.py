@@ -16,6 +16,7 @@ EXTRA_OF = {
     "pyarrow": "data",
     "matplotlib": "plots",
     "tensorboard": "trackers",
+    "httpx2": "http",
 }
 
 

@@ -1,6 +1,6 @@
 """Any OpenAI-compatible endpoint (vLLM, SGLang, TGI, Ollama, hosted ones) as a policy or as a judge of steps.
 
-Needs httpx2 (`pip install 'preferent[feedback]'`). A request is tried again after a refused connection, a timeout, a 429 or a 5xx, with
+Needs httpx2 (`pip install 'preferent[http]'`). A request is tried again after a refused connection, a timeout, a 429 or a 5xx, with
 doubling pauses (or as long as `Retry-After` says); any other answer is an error at once, with what the server said. Keys are
 read by the caller and stand in no message and no file.
 """
@@ -151,7 +151,7 @@ def _httpx() -> ModuleType:
     try:
         import httpx2
     except ModuleNotFoundError as error:
-        raise MissingExtraError("httpx2", "feedback") from error
+        raise MissingExtraError("httpx2", "http") from error
     return httpx2
 
 

@@ -58,7 +58,7 @@ class HttpSettings:
 class HttpScorer:
     """Rewards from a server that speaks `dialect` at `url` (without the route). `sleep` waits between tries.
 
-    Raises MissingExtraError without httpx, and EndpointError from `score`: for an answer that no further try would mend at once, for a
+    Raises MissingExtraError without httpx2, and EndpointError from `score`: for an answer that no further try would mend at once, for a
     server that is silent, busy or broken after `tries`. No reward is ever made up.
     """
 
@@ -186,7 +186,7 @@ def _advice(status: int) -> str | None:
 
 def _httpx() -> Any:
     try:
-        import httpx
+        import httpx2
     except ModuleNotFoundError as error:
-        raise MissingExtraError("httpx", "http") from error
-    return httpx
+        raise MissingExtraError("httpx2", "http") from error
+    return httpx2
