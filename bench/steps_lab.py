@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from preferent.audits.steps import FirstError, choose_threshold, first_error_f1, step_auroc, true_first_error
-from preferent.audits.steps_aggregate import PLAIN, Aggregation, choose_aggregation
+from preferent.core.step_rewards import PLAIN, Aggregation, choose_aggregation
 from preferent.audits.steps_baselines import STEP_RULES, best_constant, best_length_rule
 from preferent.audits.steps_best_of_n import MAJORITY, ORACLE, RANDOM, best_of_n_table
 from preferent.core.estimates import Estimate, clustered_mean
