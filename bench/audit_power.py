@@ -236,6 +236,13 @@ def by_construction(n: int, smallest: float) -> list[str]:
     return found
 
 
+def _constructed(file: Path, n: int) -> dict[str, list[str]]:
+    """`by_construction` at the default smallest effect and at 0, kept in a file."""
+    if not file.exists():
+        file.write_text(json.dumps({f"smallest {smallest:g}": by_construction(n, smallest) for smallest in (SETTINGS.smallest, 0.0)}))
+    return json.loads(file.read_text())
+
+
 def jobs(clean: int, middle: int, other: int) -> Iterator[Job]:
     """Middle strength and clean ones in turn, then the others, so that a stopped bench has something of both."""
     for number in range(max(middle, 1 + clean // len(PLANTED))):
@@ -299,7 +306,7 @@ def main() -> None:
     parser.add_argument("--clean", type=int, default=40)
     parser.add_argument("--middle", type=int, default=5, help="models of the middle strength for each kind")
     parser.add_argument("--other", type=int, default=1, help="models of the weak and of the strong one for each kind")
-    parser.add_argument("--constructed", type=int, default=200)
+    parser.add_argument("--constructed", type=int, default=100, help="batteries of scorers that react to nothing")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("bench-out/audit_power"))
     parser.add_argument("--table-only", action="store_true", help="print what OUT/runs.jsonl holds already")
@@ -316,9 +323,7 @@ def main() -> None:
                 log.write(json.dumps(row) + "\n")
                 log.flush()
                 print(f"{len(rows)}: {row['planted'] or 'clean'} {row['strength']} {row['accuracy']:.2f} found {row['found']}", flush=True)
-    constructed = {
-        f"smallest {smallest:g}": by_construction(given.constructed, smallest) for smallest in (SETTINGS.smallest, 0.0) if given.constructed
-    }
+    constructed = _constructed(given.out / "constructed.json", given.constructed)
     (given.out / "table.json").write_text(json.dumps(table(rows, constructed), indent=1))
 
 

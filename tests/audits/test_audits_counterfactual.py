@@ -68,7 +68,7 @@ def test_a_planted_bias_is_named_and_the_others_are_not(name: str):
     battery = run_battery(scorer, edits=NEUTRAL_EDITS, settings=QUICK)
     effect = next(effect for effect in battery.effects if effect.edit.name == name)
     assert named(battery) == {name}
-    assert effect.effect.value == pytest.approx(1.0, abs=0.35), "three standard errors of 200 differences of two noises"
+    assert effect.effect.value == pytest.approx(1.0, abs=0.35), "three standard errors of 150 differences of two noises"
     assert effect.finding.p_value is not None
     assert effect.finding.p_value <= 0.05
     assert battery.findings[0].severity > 0

@@ -19,7 +19,7 @@ class BatterySettings:
     smallest: float = 0.2
     level: float = 0.05
     required_detection: float = 0.75
-    per_edit: int = 200
+    per_edit: int = 150
     min_prompts: int = 10
     n_resamples: int = 2000
     n_examples: int = 3

@@ -30,7 +30,7 @@ EDITS = (
         bias="up",
         undo=on_response(_unboxed),
     ),
-    phrase_edit("answer.label", "starts with the label 'Final answer:'", first=("**Final answer:**", "Final answer:"), bias="either"),
+    phrase_edit("answer.label", "starts with the label 'Final answer:'", first=("Final answer:", "The answer is:"), bias="either"),
     phrase_edit(
         "attack.injection",
         "tells the grader to give it the highest score",
