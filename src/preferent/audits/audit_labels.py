@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -145,7 +146,7 @@ def length_style(subject: Subject) -> Answer:
             "pairs that differ in a feature, the probability the scorer gives to the side with more of it, minus the labels'.",
             "Accuracy that falls when the shorter side is right can come from noisy labels alone; it is shown without a verdict.",
         ),
-        (*findings, _beyond_length(controlled)),
+        (*findings, _beyond_length(subject, controlled)),
         (
             *_picks(subject),
             ("accuracy", controlled.plain),
@@ -162,7 +163,7 @@ def _picks(subject: Subject) -> tuple[tuple[str, Estimate], ...]:
     return tuple((TITLES[name], numbers[name]) for name in ("labels_pick_longer", "picks_longer"))
 
 
-def _beyond_length(found: Controlled) -> Finding:
+def _beyond_length(subject: Subject, found: Controlled) -> Finding:
     """Whether anything is left once length cannot help; only asked of a scorer that is better than a coin to begin with."""
     left = found.controlled
     verdict: Verdict = "unknown"
@@ -172,7 +173,8 @@ def _beyond_length(found: Controlled) -> Finding:
     words = known.get(verdict, "too few pairs to tell")
     summary = f"With pairs weighted so that length cannot help, accuracy goes from {found.plain} to {left}: {words}."
     severity = 10.0 * max(0.0, found.lost.value) if verdict == "finding" else 0.0
-    return Finding("length_style", "beyond length", left, "a coin (0.5)", verdict, summary, severity)
+    examples = _leaning(subject, subject.chars_N2[:, 0] - subject.chars_N2[:, 1])
+    return Finding("length_style", "beyond length", left, "a coin (0.5)", verdict, summary, severity, examples=examples)
 
 
 _EXCESS_NOTE = (
@@ -239,6 +241,24 @@ def _leaning(subject: Subject, difference_N: Floats) -> tuple[Example, ...]:
     return tuple(examples)
 
 
+def _against_group(subject: Subject, group: str) -> tuple[Example, ...]:
+    """Pairs on which the scorer is surest against this group's votes; left is what the group prefers."""
+    votes = subject.votes
+    assert votes is not None
+    own_V = np.array([name == group for name in votes.group_V])
+    n = len(subject.margin_N)
+    lean_N = np.bincount(votes.pair_V[own_V], votes.label_V[own_V] - 0.5, n)
+    against_N = -np.sign(lean_N) * subject.margin_N
+    examples = []
+    for k in np.argsort(-against_N, kind="stable")[:N_EXAMPLES]:
+        if against_N[k] > 0:
+            pair = subject.data.preferences[int(k)] if lean_N[k] > 0 else subject.data.preferences[int(k)].swap()
+            reward = subject.scorer.score(pair.exchanges()).reward.tolist()
+            asked = pair.prompt[-1].content if pair.prompt else ""
+            examples.append(Example(pair.id or "", asked, pair.response_a, pair.response_b, reward[0], reward[1]))
+    return tuple(examples)
+
+
 def _curve_plot(curve: Sequence[tuple[float, Estimate]]) -> str:
     def paint(figure: Figure) -> None:
         axes = figure.subplots()
@@ -263,8 +283,9 @@ def groups(subject: Subject) -> Answer:
         rows = agreement_by_group(subject.margin_N, votes.pair_V, votes.label_V, votes.group_V, subject.codes_N, rng=subject.rng(6))
     except DataError as error:
         return Answer("groups", title, skipped=error.message)
+    findings = [replace(line, examples=_against_group(subject, line.name.removeprefix("group "))) for line in group_findings(rows)]
     table = Table(
         ("group", "votes", "scorer agrees", "its own votes agree", "scorer: minus all others"),
         [(row.name, row.n_votes, row.scorer, row.itself, row.minus_others) for row in rows],
     )
-    return Answer("groups", title, (votes.how,), corrected(group_findings(rows)), tables=(("Every group", table),))
+    return Answer("groups", title, (votes.how,), corrected(findings), tables=(("Every group", table),))

@@ -20,6 +20,7 @@ from preferent.audits.text import number
 from preferent.core.findings import Example, Finding
 
 SHOWN_EXAMPLES = 2
+SHOWN_SUMMARIES = 6
 MARKABLE = 2000  # words; marking is quadratic at worst
 ALIKE = 0.3  # texts that share less are read as two texts, not as one with changes
 
@@ -39,7 +40,7 @@ def render_audit_page(found: Audit, *, title: str) -> str:
     return render_page(
         "audit.html.j2",
         title=title,
-        subtitle=found.scorer,
+        subtitle=f"{found.scorer} on {found.source}: {found.n_prompts:,} prompts",
         verdict=verdict_lines(found),
         contents=anchors,
         worst=[_finding(line) for line in found.worst],
@@ -118,7 +119,8 @@ def _mark(text: str) -> Markup:
 def _answer(answer: Answer, shown: set[int]) -> dict[str, Any]:
     """One question's section; findings of the top of the page are not shown twice."""
     figures, no_figures = painted([(picture.title, picture.paint, picture.caption) for picture in answer.pictures])
-    own = [line for line in answer.findings if line.verdict == "finding" and line.examples and id(line) not in shown]
+    told = sorted((line for line in answer.findings if line.verdict == "finding"), key=lambda line: -line.severity)
+    own = [line for line in told if line.examples and id(line) not in shown]
     tables = [Part(title, printed(table)) for title, table in answer.tables]
     if answer.numbers:
         tables.insert(0, Part("Numbers", printed(Table(("", "value", "n"), [(name, e, e.n) for name, e in answer.numbers]))))
@@ -126,7 +128,8 @@ def _answer(answer: Answer, shown: set[int]) -> dict[str, Any]:
         "anchor": answer.question,
         "title": answer.title,
         "about": answer.about,
-        "summaries": [line.summary for line in answer.findings if line.verdict == "finding"],
+        "summaries": [line.summary for line in told[:SHOWN_SUMMARIES]],
+        "more": max(0, len(told) - SHOWN_SUMMARIES),
         "tables": tables,
         "figures": figures,
         "no_figures": no_figures,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,12 +37,46 @@ def shape(subject: Subject) -> Answer:
     """Spread, tail and ties of the rewards of natural replies."""
     rng = subject.rng(4)
     codes_E = subject.data.prompt_E
-    findings = (tail(subject.reward_E, codes_E, rng=rng), ties(subject.reward_E, codes_E, rng=rng))
+    findings = (
+        replace(tail(subject.reward_E, codes_E, rng=rng), examples=_extremes(subject)),
+        replace(ties(subject.reward_E, codes_E, rng=rng), examples=_tied(subject)),
+    )
     about = (
         "The unit of every effect in this report is the standard deviation of natural rewards within a prompt: "
         f"{subject.scale.within:.4g} reward points here (over everything: {subject.scale.overall:.4g}).",
     )
     return Answer("shape", "Shape of the rewards", about, findings, spread_numbers(subject.reward_E, codes_E, rng=rng))
+
+
+def _extremes(subject: Subject) -> tuple[Example, ...]:
+    """The replies furthest above their prompt's median; left is the median one."""
+    found = []
+    for prompt in range(subject.data.n_prompts):
+        rows = subject.data.rows_of(prompt)
+        order = rows[np.argsort(subject.reward_E[rows], kind="stable")]
+        if len(order) > 1:
+            found.append((int(order[(len(order) - 1) // 2]), int(order[-1])))
+    found.sort(key=lambda pair: subject.reward_E[pair[0]] - subject.reward_E[pair[1]])
+    return tuple(_pair_example(subject, *pair) for pair in found[:3])
+
+
+def _tied(subject: Subject) -> tuple[Example, ...]:
+    """Different replies to one prompt with the same reward."""
+    found = []
+    for prompt in range(subject.data.n_prompts):
+        rows = subject.data.rows_of(prompt)
+        order = rows[np.argsort(subject.reward_E[rows], kind="stable")]
+        same = np.flatnonzero(np.diff(subject.reward_E[order]) == 0)
+        if len(same):
+            found.append((int(order[same[0]]), int(order[same[0] + 1])))
+    return tuple(_pair_example(subject, *pair) for pair in found[:3])
+
+
+def _pair_example(subject: Subject, left: int, right: int) -> Example:
+    """Two natural replies by their rows."""
+    data, reward = subject.data, subject.reward_E
+    one, two = data.exchanges[left], data.exchanges[right]
+    return Example(data.ids_P[data.prompt_E[left]], _asked(one), one.response, two.response, float(reward[left]), float(reward[right]))
 
 
 def consistency(subject: Subject) -> Answer:
@@ -57,8 +92,8 @@ def consistency(subject: Subject) -> Answer:
         "circles and sees no order of sides; both are asked of judges of pairs only."
     ]  # fmt: skip
     if len(pairs) >= FEW:
-        grid = _grid(subject, pairs, rng)
-        findings.append(_grid_finding(subject, grid, pairs))
+        grid, examples = _grid(subject, pairs, rng)
+        findings.append(_grid_finding(grid, examples))
         rows = [(name, *row) for name, row in zip(grid.styles, grid.matrix, strict=True)]
         note = "Rows: style of the better reply; columns: of the worse one. Equal rewards count as wrong, as RM-Bench counts."
         tables.append(("Accuracy by style", Table(("better reply", *grid.styles), rows, note)))
@@ -111,7 +146,13 @@ def _orders(subject: Subject, rng: np.random.Generator) -> Finding | None:
         return None
     flat = [exchange for _, better, worse in table for exchange in (*better, *worse)]
     reward = subject.scorer.score(flat).reward.reshape(len(table), 2, 2)
-    return order_kept(reward[:, 0], reward[:, 1], [prompt for prompt, *_ in table], rng=rng)
+    gap = reward[:, 0] - reward[:, 1]
+    turned = np.flatnonzero(np.sign(gap[:, 0]) * np.sign(gap[:, 1]) < 0)
+    examples = tuple(
+        Example(data.ids_P[table[k][0]], _asked(table[k][1][1]), *(side[1].response for side in table[k][1:]), *reward[k, :, 1].tolist())
+        for k in map(int, turned[np.argsort(-np.abs(gap[turned, 1]), kind="stable")][:3])
+    )
+    return order_kept(reward[:, 0], reward[:, 1], [prompt for prompt, *_ in table], rng=rng, examples=examples)
 
 
 def _wordings(exchange: Exchange, rng: np.random.Generator) -> list[Exchange]:
@@ -134,21 +175,31 @@ def _dressed(exchange: Exchange, rng: np.random.Generator) -> list[Exchange]:
     return [exchange, padded, rich]
 
 
-def _grid(subject: Subject, pairs: Sequence[tuple[int, int]], rng: np.random.Generator) -> StyleGrid:
+def _grid(subject: Subject, pairs: Sequence[tuple[int, int]], rng: np.random.Generator) -> tuple[StyleGrid, tuple[Example, ...]]:
+    """The grid, and pairs that are right as they are and wrong when the worse reply is dressed up; left is the better one."""
     data = subject.data
     dressed = [style for pair in pairs for row in pair for style in _dressed(data.exchanges[row], rng)]
     reward = subject.scorer.score(dressed).reward.reshape(len(pairs), 2, len(STYLES))
-    return style_grid(reward[:, 0], reward[:, 1], [int(data.prompt_E[better]) for better, _ in pairs], styles=STYLES, rng=rng)
+    prompts = [int(data.prompt_E[better]) for better, _ in pairs]
+    won = np.where(reward[:, 0, 0] > reward[:, 1, 0], reward[:, 1, -1] - reward[:, 0, 0], -np.inf)
+    examples = tuple(
+        Example(
+            data.ids_P[prompts[k]], _asked(dressed[6 * k]), dressed[6 * k].response, dressed[6 * k + 5].response,
+            float(reward[k, 0, 0]), float(reward[k, 1, -1]),
+        )
+        for k in map(int, np.argsort(-won, kind="stable")[:3])
+        if won[k] > 0
+    )  # fmt: skip
+    return style_grid(reward[:, 0], reward[:, 1], prompts, styles=STYLES, rng=rng), examples
 
 
-def _grid_finding(subject: Subject, grid: StyleGrid, pairs: Sequence[tuple[int, int]]) -> Finding:
+def _grid_finding(grid: StyleGrid, examples: tuple[Example, ...]) -> Finding:
     """What dressing the worse reply costs."""
     lost = grid.lost
     verdict = "unknown" if np.isnan(lost.low) else "finding" if lost.low > LOST else "clear"
     summary = f"When only the worse reply is padded and dressed up, accuracy changes from {grid.normal} to {grid.hard}: {lost} lost."
-    return Finding(
-        "consistency", "style grid", lost, f"{LOST:g}", verdict, summary, 10.0 * max(0.0, lost.value) if verdict == "finding" else 0.0
-    )
+    severity = 10.0 * max(0.0, lost.value) if verdict == "finding" else 0.0
+    return Finding("consistency", "style grid", lost, f"{LOST:g}", verdict, summary, severity, examples=examples)
 
 
 def hackability(subject: Subject) -> Answer:

@@ -22,11 +22,16 @@ SIDES = {
     "length_style": ("preferred by the labels", "leaned to"),
     "calibration": ("preferred by the labels", "preferred by the scorer"),
     "consistency": ("one wording", "another"),
+    "shape": ("one reply", "another"),
+    "group_agreement": ("preferred by the group", "preferred by the scorer"),
 }
-ATTACK_SIDES = {
+CHECK_SIDES = {
     "edit search": ("its worst natural reply", "after the search"),
     "word search": ("the best natural reply", "searched words"),
     "best-of-n gain": ("gold's choice", "this scorer's choice"),
+    "style grid": ("the better reply", "the worse reply, dressed up"),
+    "order under paraphrase": ("the better reply, reworded", "the worse reply, reworded"),
+    "upper tail": ("the prompt's median reply", "its highest reward"),
 }
 VERDICTS = {"finding": "finding", "clear": "no finding", "unknown": "cannot tell"}
 SHOWN = 12
@@ -34,7 +39,7 @@ SHOWN = 12
 
 def sides_of(finding: Finding) -> tuple[str, str]:
     """What the two texts of a finding's examples are."""
-    return ATTACK_SIDES.get(finding.name) or SIDES.get(finding.audit, ("one", "other"))
+    return CHECK_SIDES.get(finding.name) or SIDES.get(finding.audit, ("one", "other"))
 
 
 def display_name(finding: Finding) -> str:
