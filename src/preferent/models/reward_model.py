@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from preferent.core.errors import ConfigError, ModelError
-from preferent.core.records import Exchange, Prompt, Scores
+from preferent.core.records import Exchange, Floats, Prompt, Scores
 from preferent.models.agreement import settle_path
 from preferent.models.backbones import ensure_pad, load_backbone, load_pretrained, longest_input
 from preferent.models.checkpoint import Card, read_card, read_heads, write_checkpoint
@@ -22,6 +22,7 @@ from preferent.models.packing import PackedBatch, pack, packed_length
 from preferent.models.render import RenderSpec, Tokens, prepare_template, tokenize, tokenize_prompts
 
 DEFAULT_MAX_LENGTH = 1024
+PROMPTS_AT_ONCE = 8
 log = logging.getLogger(__name__)
 
 
@@ -166,6 +167,22 @@ class RewardModel:
             place.setdefault(exchange.prompt, len(place))
         found = self.tokenize_prompts(list(place))
         return [found[place[exchange.prompt]] for exchange in exchanges]
+
+    def gate_weights(self, prompts: Sequence[Sequence[int]]) -> Floats:
+        """How the heads weigh their objectives for prompts that were tokenised alone, shape (n, K). Raises ModelError without a gate."""
+        heads = self.module.heads
+        if not isinstance(heads, Heads) or heads.gate is None:
+            raise ModelError(f"{self.name} has no gate: its weights are the same for every prompt")
+        found: list[torch.Tensor] = []
+        hook = heads.gate.register_forward_hook(lambda _, __, logits: found.append(torch.softmax(logits, dim=-1)))
+        try:
+            with torch.inference_mode():
+                for start in range(0, len(prompts), PROMPTS_AT_ONCE):
+                    part = prompts[start : start + PROMPTS_AT_ONCE]
+                    self.module(self.pack([[ids] for ids in part], part).to(self.device))
+        finally:
+            hook.remove()
+        return torch.cat(found).double().cpu().numpy()
 
     def _settle_path(self) -> None:
         """Once per model: packed rows where they agree with padded batches, padded batches otherwise."""

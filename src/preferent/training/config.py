@@ -47,6 +47,9 @@ class BradleyTerry(Settings):
     kind: Literal["bradley_terry"] = "bradley_terry"
     label_smoothing: float = Field(default=0.0, ge=0.0, lt=0.5, description="probability that a label was flipped")
     centring: float = Field(default=0.0, ge=0.0, description="weight of (reward_i + reward_j)^2: holds rewards around 0; 0.01 is usual")
+    margin: Literal["subtract", "scale"] = Field(
+        default="subtract", description="a stated margin is subtracted from the difference, or multiplies the loss (scaled Bradley-Terry)"
+    )
 
 
 class Davidson(Settings):
@@ -85,6 +88,65 @@ class Joint(Settings):
     position_sd: float = Field(default=0.5, gt=0.0, description="prior standard deviation of an annotator's position bias, in logits")
 
 
+class Auto(Settings):
+    kind: Literal["auto"] = "auto"
+
+
+class Single(Settings):
+    kind: Literal["single"] = "single"
+
+
+class Fixed(Settings):
+    kind: Literal["fixed"] = "fixed"
+    weights: str | tuple[str, ...] = Field(
+        default="", description="objective=weight in the units of its ratings, comma-separated; empty: all equal, on one scale"
+    )
+
+
+class Fitted(Settings):
+    kind: Literal["fitted"] = "fitted"
+    signs: Literal["positive", "free"] = Field(default="positive", description="weights are kept above 0, or may be any number")
+    shape: bool = Field(default=False, description="overall preferences also change the objectives, not only how they are weighed")
+
+
+class Gate(Settings):
+    kind: Literal["gate"] = "gate"
+    hidden: int = Field(default=0, ge=0, description="width of a hidden layer of the gate; 0: a linear gate")
+    shape: bool = Field(default=False, description="overall preferences also change the objectives, not only how they are weighed")
+
+
+class Constraint(Settings):
+    kind: Literal["constraint"] = "constraint"
+    cost: str = Field(min_length=1, description="the objective that is a cost: rated, and higher is worse")
+    budget: float = Field(description="highest mean cost, in the units of its ratings, of responses chosen by the reward")
+    weights: str | tuple[str, ...] = Field(
+        default="", description="objective=weight in the units of its ratings, comma-separated; empty: all equal, on one scale"
+    )
+    temperature: float = Field(
+        default=1.0, gt=0.0, description="of softmax(reward / temperature), which chooses among a prompt's responses"
+    )
+
+
+class Ratings(Settings):
+    weight: float = Field(default=1.0, gt=0.0, description="one rating counts as this many comparisons")
+    learning_rate: float | None = Field(
+        default=None, gt=0.0, description="peak learning rate of heads and gate of the objectives; none: 1e-3, or the run's if higher"
+    )
+
+
+class Plain(Settings):
+    kind: Literal["none"] = "none"
+
+
+class Odin(Settings):
+    kind: Literal["odin"] = "odin"
+    length_weight: float = Field(
+        default=1.0, ge=0.0, description="of the correlations with length: out of the quality, into the length head"
+    )
+    orthogonal_weight: float = Field(default=1.0, ge=0.0, description="of the cosine between a quality head and its length head")
+    penalty: Literal["squared", "absolute"] = Field(default="squared", description="what is made of a correlation; the paper: absolute")
+
+
 class EarlyStopping(Settings):
     patience: int = Field(default=3, ge=1, description="evaluations in a row without a better held-out loss that end the run")
     min_delta: float = Field(default=0.0, ge=0.0, description="a held-out loss is better if it is lower by more than this")
@@ -95,6 +157,8 @@ Schedule = Annotated[Cosine | Linear | Constant, Field(discriminator="kind")]
 Loss = Annotated[BradleyTerry | Davidson | RaoKupper | PlackettLuce, Field(discriminator="kind")]
 Adapter = Annotated[Full | Lora, Field(discriminator="kind")]
 Votes = Annotated[Aggregated | Joint, Field(discriminator="kind")]
+Combination = Annotated[Auto | Single | Fixed | Fitted | Gate | Constraint, Field(discriminator="kind")]
+Decorrelation = Annotated[Plain | Odin, Field(discriminator="kind")]
 
 
 class TrainConfig(Settings):
@@ -116,6 +180,9 @@ class TrainConfig(Settings):
     loss: Loss = Field(default=BradleyTerry(), description="what is minimised")
     adapter: Adapter = Field(default=Full(), description="train all weights, or LoRA adapters and the head")
     votes: Votes = Field(default=Aggregated(), description="judgments become soft labels, or train reward and annotators together")
+    combination: Combination = Field(default=Auto(), description="how named objectives become one reward; auto: by what the data hold")
+    ratings: Ratings = Field(default=Ratings(), description="how ratings and their heads are trained")
+    decorrelation: Decorrelation = Field(default=Plain(), description="keep the length of a response out of its reward")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on GPUs that have it, else fp32")
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass: less memory, more time")
     dropout: bool = Field(default=False, description="keep the base's dropout; off, both responses are scored by the same network")
@@ -143,6 +210,11 @@ def resolved_learning_rate(config: TrainConfig) -> float:
     if config.base == "tiny" or isinstance(config.adapter, Lora):
         return LEARNING_RATES["tiny" if config.base == "tiny" else "lora"]
     return LEARNING_RATES["minilm" if config.base == "minilm" else "full"]
+
+
+def resolved_head_rate(config: TrainConfig) -> float:
+    """The peak learning rate of the heads of objectives: as set, or 1e-3, or that of the run where it is higher."""
+    return config.ratings.learning_rate or max(1e-3, resolved_learning_rate(config))
 
 
 def resolved_micro_tokens(config: TrainConfig, device: str) -> int:

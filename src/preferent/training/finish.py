@@ -13,17 +13,17 @@ from accelerate.utils import DistributedType
 from peft import PeftModel
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
-from preferent.core.errors import FitError
 from preferent.models.checkpoint import Calibration
 from preferent.models.lora import merge_lora, save_adapter
+from preferent.models.objectives import Heads
 from preferent.models.reward_model import RewardModel
 from preferent.training import state
 from preferent.training.batches import split_micro
-from preferent.training.calibration import fit_temperature
 from preferent.training.config import Joint
 from preferent.training.held_out import HeldOut, measure
 from preferent.training.loop import Progress, Run, measure_held_out
 from preferent.training.objective import edges_of
+from preferent.training.settle import calibrations, learned_weights, set_spec, settle_gate, settle_multiplier
 from preferent.training.skills import NAME as SKILLS
 from preferent.training.skills import Skill, skills
 from preferent.training.trainee import Trainee, trainee_of
@@ -57,17 +57,25 @@ def finish(run: Run, progress: Progress, output: Path, *, path: str, data: dict[
     if progress.stopped != "signal":
         if run.config.early_stopping is not None and progress.best_step is not None:
             _load_best(run, progress.best_step)
+        settle_multiplier(run)
         held_out = None if run.held_out is None else measure_held_out(run)
-        calibration = None if held_out is None else _calibrate(run, held_out)
+        calibration, by_objective = calibrations(run, held_out)
         learned = _skills(run)
         model, adapter, trainee = _whole(run)
         if run.accelerator.is_main_process:
+            settle_gate(run, model)
+            if isinstance(model.module.heads, Heads):
+                model.module.fold(model.module.heads.scalar_weight())
             if adapter is not None:
                 save_adapter(adapter, output / "adapter")
                 model.module.model = merge_lora(adapter)
             metrics = _metrics(progress, held_out, trainee)
+            if model.card.heads is not None:
+                # Length heads have done their work.
+                set_spec(model, model.card.heads.model_copy(update={"lengths": False}))
             card = {
                 "calibration": calibration,
+                "calibrations": by_objective,
                 "data": {"fingerprint": run.train.fingerprint, **data},
                 "config": run.config.model_dump(mode="json"),
                 "metrics": metrics,
@@ -98,32 +106,18 @@ def _load_best(run: Run, step: int) -> None:
     state.restore_weights(run.trainee, tensors)
 
 
-def _calibrate(run: Run, held_out: HeldOut) -> Calibration | None:
-    try:
-        fitted = fit_temperature(held_out.margin_E, held_out.p_E, held_out.weight_E, clusters_N=held_out.prompt_E)
-    except FitError as error:
-        run.observer.noted(f"no temperature: {error.message}")
-        return None
-    if fitted.at_bound:
-        run.observer.noted(f"no temperature: {fitted.method}")
-        return None
-    return Calibration(
-        temperature=fitted.value,
-        low=None if math.isnan(fitted.low) else fitted.low,
-        high=None if math.isnan(fitted.high) else fitted.high,
-        n_pairs=fitted.n,
-        nll_before=fitted.nll_before,
-        nll_after=fitted.nll_after,
-    )
-
-
 def _metrics(progress: Progress, held_out: HeldOut | None, trainee: Trainee) -> dict[str, Any]:
     metrics: dict[str, Any] = {"steps": progress.step, "stopped": progress.stopped}
     if progress.best_step is not None:
         metrics["best_step"] = progress.best_step
     if held_out is not None:
-        accuracy = held_out.accuracy
-        metrics |= {"held_out_nll": held_out.nll, "held_out_accuracy": None if math.isnan(accuracy) else accuracy}
+        figures = (held_out.nll, held_out.accuracy, held_out.rating_rmse)
+        nll, accuracy, rmse = (None if math.isnan(figure) else figure for figure in figures)
+        metrics |= {"held_out_nll": nll, "held_out_accuracy": accuracy}
+        if rmse is not None:
+            metrics["held_out_rating_rmse"] = rmse
+    if isinstance(trainee.reward.heads, Heads):
+        metrics["weights"] = learned_weights(trainee.reward.heads)
     if trainee.log_nu is not None:
         metrics["tie_parameter"] = float(trainee.log_nu.detach())
     return metrics
@@ -149,6 +143,8 @@ def _whole(run: Run) -> tuple[RewardModel, PeftModel | None, Trainee]:
     if not run.accelerator.is_main_process:
         return run.model, run.adapter, run.accelerator.unwrap_model(run.trainee)
     model, adapter = run.rebuild()
-    trainee = trainee_of(model, run.config, n_annotators=len(run.annotators))
+    trainee = trainee_of(model, run.config, n_annotators=len(run.annotators), scaled=run.plan.scaled)
     trainee.load_state_dict(weights)
+    if run.model.card.heads is not None:
+        set_spec(model, run.model.card.heads)
     return model, adapter, trainee

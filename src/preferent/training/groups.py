@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from preferent.core.errors import DataError
-from preferent.core.records import Exchange, Floats, Preference, Prompt, Ranking, Vote
+from preferent.core.records import Exchange, Floats, Preference, Prompt, Ranking, Rating, Vote
 
 Ints = NDArray[np.int64]
 
@@ -37,7 +37,8 @@ class GroupRanking:
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupRatings:
     """What people said of single responses: response_M indices into the responses of a group, objective_M columns of the values,
-    value_M the ratings, record_M the records they came from, all of shape (M,). An objective nobody rated has no entry."""
+    value_M the ratings on the scale of their objective (mean 0, variance 1 over the training data), record_M the records they came
+    from, all of shape (M,). An objective nobody rated has no entry."""
 
     response_M: Ints
     objective_M: Ints
@@ -47,6 +48,15 @@ class GroupRatings:
 
 _NONE = np.empty(0, dtype=np.int64)
 NO_RATINGS = GroupRatings(_NONE, _NONE, np.empty(0), _NONE)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Where an objective lies among the values of a model, and the scale of its ratings."""
+
+    index: int
+    mean: float = 0.0
+    sd: float = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +93,11 @@ class Group:
     def n_edges(self) -> int:
         return len(self.i_E)
 
+    @property
+    def n_labels(self) -> int:
+        """Comparisons and rated responses."""
+        return len(self.i_E) + len(np.unique(self.ratings.record_M))
+
 
 @dataclass(slots=True)
 class _Draft:
@@ -92,18 +107,25 @@ class _Draft:
     index: dict[str, int] = field(default_factory=dict)
     edges: list[tuple[int, int, float, float, float, float, int, bool, int, int, float]] = field(default_factory=list)
     rankings: list[GroupRanking] = field(default_factory=list)
+    ratings: list[tuple[int, int, float, int]] = field(default_factory=list)
     names: dict[int, str] = field(default_factory=dict)
 
     def place(self, response: str) -> int:
         return self.index.setdefault(response, len(self.index))
 
 
-def group_records(records: Iterable[Preference | Ranking | Vote], *, annotators: Sequence[str] = ()) -> list[Group]:
+def group_records(
+    records: Iterable[Preference | Ranking | Rating | Vote],
+    *,
+    annotators: Sequence[str] = (),
+    columns: Mapping[str, Column] | None = None,
+) -> list[Group]:
     """Merge all records with the same prompt into one group; groups and responses are in order of first appearance.
 
     A vote is an edge that knows its annotator, as a place in `annotators` (-1 where it is not among them). A ranking gives an edge for
     every pair of its responses, in the order of `Ranking.preferences`, and stays a ranking as well. Responses are the same when their
-    texts are. Raises DataError for a record that compares a response with itself.
+    texts are. `columns` says where each objective is compared or rated. Raises DataError for a record that compares a response with
+    itself, and for an objective that has no column.
     """
     drafts: dict[tuple[tuple[str, str], ...], _Draft] = {}
     place = {name: number for number, name in enumerate(annotators)}
@@ -115,10 +137,12 @@ def group_records(records: Iterable[Preference | Ranking | Vote], *, annotators:
         draft.names[number] = record.id or f"record {number + 1}"
         if isinstance(record, Ranking):
             _add_ranking(draft, record, number)
+        elif isinstance(record, Rating):
+            _add_rating(draft, record, number, columns or {})
         elif isinstance(record, Vote):
-            _add_vote(draft, record, number, place.get(record.annotator_id, -1))
+            _add_vote(draft, record, number, (_column(record, columns or {}), place.get(record.annotator_id, -1)))
         else:
-            _add_preference(draft, record, number)
+            _add_preference(draft, record, number, _column(record, columns or {}))
     return [_finish(draft) for draft in drafts.values()]
 
 
@@ -135,20 +159,41 @@ def tie_share(preference: Preference) -> float:
     return float(preference.p_a == 0.5)
 
 
-def _add_preference(draft: _Draft, record: Preference, number: int) -> None:
+def _column(record: Preference | Vote, columns: Mapping[str, Column]) -> int:
+    return -1 if record.objective is None else _known(record.objective, columns).index
+
+
+def _known(objective: str, columns: Mapping[str, Column]) -> Column:
+    if objective not in columns:
+        raise DataError(
+            f"the objective {objective!r} has no head; those that have: {', '.join(columns) or 'none'}",
+            hint="objectives are those of the training data; combination.kind = 'auto' gives each a head",
+        )
+    return columns[objective]
+
+
+def _add_rating(draft: _Draft, record: Rating, number: int, columns: Mapping[str, Column]) -> None:
+    place = draft.place(record.response)
+    for objective, value in record.values.items():
+        column = _known(objective, columns)
+        draft.ratings.append((place, column.index, (value - column.mean) / column.sd, number))
+
+
+def _add_preference(draft: _Draft, record: Preference, number: int, column: int) -> None:
     i, j = draft.place(record.response_a), draft.place(record.response_b)
     if i == j:
         raise _same(draft.names[number], record.response_a)
-    draft.edges.append((i, j, record.p_a, record.weight, record.margin or 0.0, tie_share(record), number, False, -1, -1, 0.0))
+    draft.edges.append((i, j, record.p_a, record.weight, record.margin or 0.0, tie_share(record), number, False, column, -1, 0.0))
 
 
-def _add_vote(draft: _Draft, record: Vote, number: int, annotator: int) -> None:
+def _add_vote(draft: _Draft, record: Vote, number: int, which: tuple[int, int]) -> None:
+    """`which`: the column that is compared, and the annotator."""
     i, j = draft.place(record.response_a), draft.place(record.response_b)
     if i == j:
         raise _same(draft.names[number], record.response_a)
     first = {"a": 1.0, "b": -1.0, None: 0.0}[record.shown_first]
     tie = float(record.p_a == 0.5)
-    draft.edges.append((i, j, record.p_a, record.weight, 0.0, tie, number, False, -1, annotator, first))
+    draft.edges.append((i, j, record.p_a, record.weight, 0.0, tie, number, False, *which, first))
 
 
 def _add_ranking(draft: _Draft, record: Ranking, number: int) -> None:
@@ -173,7 +218,8 @@ def _same(name: str, response: str) -> DataError:
 
 
 def _finish(draft: _Draft) -> Group:
-    i, j, p, weight, margin, tie, record, ranked, objective, annotator, first = zip(*draft.edges, strict=True)
+    edges = zip(*draft.edges, strict=True) if draft.edges else iter([()] * 11)
+    i, j, p, weight, margin, tie, record, ranked, objective, annotator, first = edges
     return Group(
         prompt_key=prompt_key(draft.prompt),
         exchanges=tuple(Exchange(prompt=draft.prompt, response=response) for response in draft.index),
@@ -190,7 +236,17 @@ def _finish(draft: _Draft) -> Group:
         first_E=np.array(first, dtype=np.float64),
         names=draft.names,
         rankings=tuple(draft.rankings),
+        ratings=_ratings(draft.ratings),
     )
+
+
+def _ratings(rows: Sequence[tuple[int, int, float, int]]) -> GroupRatings:
+    if not rows:
+        return NO_RATINGS
+    response, objective, value, record = zip(*rows, strict=True)
+    indices = (np.array(part, dtype=np.int64) for part in (response, objective, record))
+    response_M, objective_M, record_M = indices
+    return GroupRatings(response_M, objective_M, np.array(value, dtype=np.float64), record_M)
 
 
 def split_groups(groups: Sequence[Group], *, max_responses: int, seed: int) -> list[Group]:
@@ -199,7 +255,8 @@ def split_groups(groups: Sequence[Group], *, max_responses: int, seed: int) -> l
     A prompt with hundreds of responses would otherwise be one step, and one forward pass, on its own. Every edge is in exactly one
     part. The responses are dealt into blocks of `max_responses // 2` in an order drawn from `seed` and the prompt; a part holds the
     edges between two blocks, so that a dense group is still scored with few responses per comparison; neighbouring parts are put
-    together while they fit. A ranking is never cut: it is a part of its own, with all its edges, however long it is.
+    together while they fit. A ranking is never cut: it is a part of its own, with all its edges, however long it is. The ratings of a
+    response go where the response first is; those of responses that are compared with nothing make parts of their own.
     """
     if max_responses < 2:
         raise ValueError(f"a part needs at least 2 responses, got max_responses={max_responses!r}")
@@ -230,7 +287,41 @@ def _split(group: Group, max_responses: int, seed: int) -> list[Group]:
             chosen.append(list(tiles[tile]))
             responses = own
     parts = [_part(group, np.flatnonzero(group.record_E == ranking.record), (ranking,)) for ranking in group.rankings]
-    return parts + [_part(group, np.array(sorted(edges)), ()) for edges in chosen]
+    parts += [_part(group, np.array(sorted(edges)), ()) for edges in chosen]
+    return _with_ratings(group, parts, max_responses) if len(group.ratings.value_M) else parts
+
+
+def _with_ratings(group: Group, parts: list[Group], max_responses: int) -> list[Group]:
+    """The parts with the ratings of the group, each once."""
+    place = {exchange.response: number for number, exchange in enumerate(group.exchanges)}
+    left = set(group.ratings.response_M.tolist())
+    found = []
+    for part in parts:
+        own_R = np.array([place[exchange.response] for exchange in part.exchanges])
+        here = left.intersection(own_R.tolist())
+        left -= here
+        found.append(replace(part, ratings=_some(group.ratings, own_R, here), names={**part.names, **_named(group, here)}))
+    alone = sorted(left)
+    for start in range(0, len(alone), max_responses):
+        own_R = np.array(alone[start : start + max_responses])
+        bare = _part(group, np.empty(0, dtype=np.int64), ())
+        exchanges = tuple(group.exchanges[number] for number in own_R)
+        here = set(own_R.tolist())
+        found.append(replace(bare, exchanges=exchanges, ratings=_some(group.ratings, own_R, here), names=_named(group, here)))
+    return found
+
+
+def _some(ratings: GroupRatings, own_R: Ints, here: set[int]) -> GroupRatings:
+    """The ratings of the responses `here`, as places among `own_R`."""
+    kept = np.isin(ratings.response_M, list(here))
+    place = {number: at for at, number in enumerate(own_R.tolist())}
+    response_M = np.array([place[number] for number in ratings.response_M[kept].tolist()], dtype=np.int64)
+    return GroupRatings(response_M, ratings.objective_M[kept], ratings.value_M[kept], ratings.record_M[kept])
+
+
+def _named(group: Group, here: set[int]) -> dict[int, str]:
+    records = group.ratings.record_M[np.isin(group.ratings.response_M, list(here))]
+    return {record: group.names[record] for record in np.unique(records).tolist()}
 
 
 def _part(group: Group, edges: Ints, rankings: tuple[GroupRanking, ...]) -> Group:

@@ -1,6 +1,6 @@
-"""The held-out figures that steer a run: NLL and accuracy over samples, never means of batch means.
+"""The held-out figures that steer a run: NLL, accuracy and errors of ratings over samples, never means of batch means.
 
-Legend: E edges.
+Legend: E edges, M ratings, R responses of a group, C columns of values.
 """
 
 from __future__ import annotations
@@ -15,25 +15,52 @@ import torch.distributed
 from numpy.typing import NDArray
 
 from preferent.models.packing import PackedBatch
-from preferent.training.objective import edges_of
+from preferent.training.objective import edges_of, ratings_of
 from preferent.training.prepare import Prepared, TokenGroup
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """Reward differences of every held-out comparison, i minus j, with what people said, its prompt and its record: all shape (E,)."""
+    """Every held-out comparison: the difference of its column, i minus j, with what people said, its prompt, its record, its column (-1:
+    the reward) and the scale on which it is compared, all shape (E,). Every held-out rating: value less rating on the scale of its
+    objective, its column and its record, shape (M,)."""
 
     margin_E: NDArray[np.float64]
     p_E: NDArray[np.float64]
     weight_E: NDArray[np.float64]
     prompt_E: NDArray[np.int64]
     record_E: NDArray[np.int64]
+    objective_E: NDArray[np.int64]
+    scale_E: NDArray[np.float64]
+    error_M: NDArray[np.float64]
+    objective_M: NDArray[np.int64]
+    record_M: NDArray[np.int64]
 
     @property
     def nll(self) -> float:
-        """Weighted mean of -p log sigma(d) - (1 - p) log sigma(-d)."""
-        loss_E = np.logaddexp(0.0, -self.margin_E) + (1.0 - self.p_E) * self.margin_E
-        return float(np.average(loss_E, weights=self.weight_E))
+        """Weighted mean of -p log sigma(d) - (1 - p) log sigma(-d), d on the scale of its comparison; NaN without comparisons."""
+        return float(np.average(self._loss_E, weights=self.weight_E)) if len(self.p_E) else float("nan")
+
+    @property
+    def _loss_E(self) -> NDArray[np.float64]:
+        d_E = self.margin_E * self.scale_E
+        return np.logaddexp(0.0, -d_E) + (1.0 - self.p_E) * d_E
+
+    @property
+    def rating_rmse(self) -> float:
+        """Root of the mean squared error of the ratings, in standard deviations of the training ratings; NaN without ratings."""
+        return float(np.sqrt(np.mean(self.error_M**2))) if len(self.error_M) else float("nan")
+
+    def loss(self, rating_weight: float) -> float:
+        """Mean over all labels as training counts them: what early stopping looks at. The NLL where there are no ratings."""
+        total = float(self._loss_E @ self.weight_E) + rating_weight * float(self.error_M @ self.error_M)
+        return total / (float(self.weight_E.sum()) + rating_weight * len(self.error_M))
+
+    @property
+    def bad_records(self) -> list[int]:
+        """Records whose difference or error is not a finite number."""
+        bad = {*self.record_E[~np.isfinite(self.margin_E)].tolist(), *self.record_M[~np.isfinite(self.error_M)].tolist()}
+        return sorted(bad)
 
     @property
     def accuracy(self) -> float:
@@ -54,7 +81,21 @@ def measure(
     rank: int = 0,
     world: int = 1,
 ) -> HeldOut:
-    """Reward differences of all held-out comparisons, the same on every process, in the order of the groups.
+    """All held-out comparisons and ratings beside the model's values, the same on every process, in the order of the groups."""
+    values, log_scale_C = scored(model, prepared, batches, pack, rank=rank, world=world)
+    return _compare(prepared, values, log_scale_C)
+
+
+def scored(
+    model: torch.nn.Module,
+    prepared: Prepared,
+    batches: Sequence[Sequence[int]],
+    pack: Callable[[Sequence[TokenGroup]], PackedBatch],
+    *,
+    rank: int = 0,
+    world: int = 1,
+) -> tuple[list[NDArray[np.float64]], NDArray[np.float64] | None]:
+    """(values of every group, each shape (R, C), in evaluation mode; log scales of the columns or None), the same on every process.
 
     The batches are shared out over processes. All make equally many passes, which keeps sharded models in step.
     """
@@ -62,40 +103,51 @@ def measure(
     idle = -(-len(batches) // world) - len(mine)
     was_training = model.training
     model.eval()
-    reward_of: dict[int, NDArray[np.float64]] = {}
+    values_of: dict[int, NDArray[np.float64]] = {}
+    log_scale_C = None
     try:
         with torch.no_grad():
             for numbers in [*mine, *[batches[0]] * idle]:
                 groups = [prepared.groups[number] for number in numbers]
-                reward_R = model(pack(groups)).reward_R.double().cpu().numpy()
+                outputs = model(pack(groups))
+                log_scale_C = outputs.log_scale_C
+                values_RC = outputs.values_RC.double().cpu().numpy()
                 ends = np.cumsum([len(item.ids) for item in groups])
-                reward_of |= dict(zip(numbers, np.split(reward_R, ends[:-1]), strict=True))
+                values_of |= dict(zip(numbers, np.split(values_RC, ends[:-1]), strict=True))
     finally:
         model.train(was_training)
-    return _compare(prepared, _gathered(reward_of, world))
+    together = _gathered(values_of, world)
+    scales = None if log_scale_C is None else log_scale_C.double().cpu().numpy()
+    return [together[number] for number in range(len(prepared.groups))], scales
 
 
-def _gathered(reward_of: dict[int, NDArray[np.float64]], world: int) -> dict[int, NDArray[np.float64]]:
-    """All processes' rewards on every one of them; of a group that two have scored the first one's."""
+def _gathered(values_of: dict[int, NDArray[np.float64]], world: int) -> dict[int, NDArray[np.float64]]:
+    """All processes' values on every one of them; of a group that two have scored the first one's."""
     if world == 1:
-        return reward_of
+        return values_of
     parts: list[Any] = [None] * world
-    torch.distributed.all_gather_object(parts, reward_of)
+    torch.distributed.all_gather_object(parts, values_of)
     together: dict[int, NDArray[np.float64]] = {}
     for part in parts:
         together = part | together
     return together
 
 
-def _compare(prepared: Prepared, reward_of: dict[int, NDArray[np.float64]]) -> HeldOut:
-    edges = edges_of(prepared.groups)
-    reward_R = np.concatenate([reward_of[number] for number in range(len(prepared.groups))])
+def _compare(prepared: Prepared, values: Sequence[NDArray[np.float64]], log_scale_C: NDArray[np.float64] | None) -> HeldOut:
+    edges, ratings = edges_of(prepared.groups), ratings_of(prepared.groups)
+    values_RC = np.concatenate(values)
+    column_E = edges.objective_E.numpy()
     code: dict[str, int] = {}
     prompt_G = [code.setdefault(item.group.prompt_key, len(code)) for item in prepared.groups]
     return HeldOut(
-        margin_E=reward_R[edges.i_E.numpy()] - reward_R[edges.j_E.numpy()],
+        margin_E=values_RC[edges.i_E.numpy(), column_E] - values_RC[edges.j_E.numpy(), column_E],
         p_E=np.concatenate([item.group.p_E for item in prepared.groups]),
         weight_E=np.concatenate([item.group.weight_E for item in prepared.groups]),
-        prompt_E=np.repeat(prompt_G, prepared.pairs_G),
+        prompt_E=np.repeat(prompt_G, [item.group.n_edges for item in prepared.groups]),
         record_E=edges.record_E.numpy(),
+        objective_E=column_E,
+        scale_E=np.ones(len(column_E)) if log_scale_C is None else np.exp(log_scale_C[column_E]),
+        error_M=values_RC[ratings.response_M, ratings.objective_M] - ratings.value_M,
+        objective_M=ratings.objective_M,
+        record_M=ratings.record_M,
     )

@@ -23,12 +23,14 @@ from preferent.models.packing import PackedBatch
 from preferent.models.reward_model import RewardModel
 from preferent.training import state
 from preferent.training.batches import plan_epoch, split_micro, split_ranks
-from preferent.training.config import Joint, TrainConfig, resolved_learning_rate, resolved_micro_tokens, schedule_factor
+from preferent.training.config import Joint, Odin, TrainConfig, resolved_learning_rate, resolved_micro_tokens, schedule_factor
+from preferent.training.heads import Plan
 from preferent.training.held_out import HeldOut, measure
 from preferent.training.losses import annotator_prior
 from preferent.training.metrics_log import MetricsLog
 from preferent.training.objective import NonFiniteError, summed_loss, weight_of
 from preferent.training.observer import Observer
+from preferent.training.odin import collected, step_part
 from preferent.training.prepare import Prepared, TokenGroup
 from preferent.training.signals import StopRequest
 from preferent.training.trainee import Outputs
@@ -39,7 +41,8 @@ SAVE_SECONDS = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands; everything here is saved with the state."""
+    """Where a run stands; everything here is saved with the state. `best_nll`: the lowest held-out loss, which is the NLL where nothing
+    but comparisons is held out."""
 
     step: int = 0
     epoch: int = 0
@@ -70,6 +73,9 @@ class Run:
     # Whose traits are fitted along, and the weight of all that is trained on, which their prior is held against.
     annotators: tuple[str, ...]
     total_weight: float
+    # The heads, and held-out labels that none of them can be measured on.
+    plan: Plan
+    left_out: int
     # Builds the model as it was before the first step, for gathering sharded weights.
     rebuild: Callable[[], tuple[RewardModel, PeftModel | None]]
 
@@ -78,7 +84,8 @@ class Run:
         return resolved_micro_tokens(self.config, self.accelerator.device.type)
 
     def pack(self, groups: Sequence[TokenGroup]) -> PackedBatch:
-        batch = self.model.pack([[ids.tolist() for ids in item.ids] for item in groups])
+        prompts = [item.prompt.tolist() for item in groups if item.prompt is not None]
+        batch = self.model.pack([[ids.tolist() for ids in item.ids] for item in groups], prompts or None)
         return batch.to(self.accelerator.device)
 
 
@@ -139,19 +146,21 @@ def train_step(run: Run, step: Sequence[int], progress: Progress, total: int) ->
     rate = peak * schedule_factor(progress.step, total, config.schedule)
     for group in run.optimizer.param_groups:
         group["lr"] = rate * group.get("rate_factor", 1.0)
-    weight = weight_of([train.groups[number] for number in step], config.loss)
+    weight = weight_of([train.groups[number] for number in step], config.loss, rating_weight=config.ratings.weight)
     torch.manual_seed(step_seed(config.seed, progress.step, accelerator.process_index))
     loss = torch.zeros((), device=accelerator.device)
     bad: list[tuple[int, str]] = []
     micros = shares(run, step)
+    whole = Whole(weight, 1.0 / (len(micros) * accelerator.num_processes), _moments(run, micros))
     for number, micro in enumerate(micros):
         with accelerator.no_sync(run.trainee) if number < len(micros) - 1 else nullcontext():
-            loss += backward(run, micro, weight, bad, share=1.0 / (len(micros) * accelerator.num_processes))
+            loss += backward(run, micro, whole, bad)
     norm = accelerator.clip_grad_norm_(run.trainee.parameters(), config.clip or math.inf)
     loss = cast(torch.Tensor, accelerator.reduce(loss, reduction="sum"))
     refuse_non_finite(run, step, progress, norm, bad)
     run.optimizer.step()
     run.optimizer.zero_grad(set_to_none=True)
+    correlations = {} if whole.correlation is None else {"length_correlation": whole.correlation}
     return {
         "step": progress.step + 1,
         "epoch": progress.epoch,
@@ -161,6 +170,7 @@ def train_step(run: Run, step: Sequence[int], progress: Progress, total: int) ->
         "pairs": int(train.pairs_G[list(step)].sum()),
         "tokens": int(train.tokens_G[list(step)].sum()),
         "seconds": time.perf_counter() - started,
+        **correlations,
     }
 
 
@@ -178,11 +188,31 @@ def step_seed(seed: int, step: int, process: int) -> int:
     return int(np.random.SeedSequence([seed, step, process]).generate_state(1, np.uint64)[0])
 
 
-def backward(run: Run, micro: Sequence[int], weight: float, bad: list[tuple[int, str]], *, share: float) -> torch.Tensor:
-    """Forward and backward of one pass; returns its part of the step's mean loss, and adds to `bad` the records where it has none.
+@dataclass(slots=True)
+class Whole:
+    """What a pass must know of its step. weight: that the summed loss is divided by. share: one over the passes of all processes, each of
+    which carries that part of what is the same for all. moments: of the step, for decorrelation; None where one pass is the step.
+    correlation: the largest one with length, once it is known."""
 
-    `share`: of the step's passes, on all processes, of which each carries its part of the prior.
-    """
+    weight: float
+    share: float
+    moments: torch.Tensor | None = None
+    correlation: float | None = None
+
+
+def _moments(run: Run, micros: Sequence[Sequence[int]]) -> torch.Tensor | None:
+    if not isinstance(run.config.decorrelation, Odin) or (len(micros) == 1 and run.accelerator.num_processes == 1):
+        return None
+    groups = run.train.groups
+    passes = [[groups[number] for number in micro] for micro in micros]
+    idle = groups[int(np.argmin(run.train.tokens_G))]
+    return collected(
+        run.trainee, passes, run.pack, idle=idle, reduce=lambda x: cast(torch.Tensor, run.accelerator.reduce(x, reduction="sum"))
+    )
+
+
+def backward(run: Run, micro: Sequence[int], whole: Whole, bad: list[tuple[int, str]]) -> torch.Tensor:
+    """Forward and backward of one pass; returns its part of the step's mean loss, and adds to `bad` the records where it has none."""
     accelerator = run.accelerator
     groups = [run.train.groups[number] for number in micro]
     if not groups:
@@ -192,16 +222,21 @@ def backward(run: Run, micro: Sequence[int], weight: float, bad: list[tuple[int,
     else:
         outputs = run.trainee(run.pack(groups))
         try:
-            loss = summed_loss(outputs, groups, run.config.loss) / weight
+            loss = summed_loss(outputs, groups, run.config.loss, rating_weight=run.config.ratings.weight) / whole.weight + nothing(outputs)
         except NonFiniteError as error:
             bad += zip(error.records, names_of(groups, error.records), strict=True)
             # Goes on, since the other processes would wait for ever; the gradient takes the news to them.
             loss = outputs.values_RC.sum() * math.nan
     if outputs.annotator_A2 is not None:
-        loss = loss + share / run.total_weight * prior(outputs.annotator_A2, run.config)
+        loss = loss + whole.share / run.total_weight * prior(outputs.annotator_A2, run.config)
+    told = loss.detach()
+    if isinstance(run.config.decorrelation, Odin):
+        term, reported, correlation = step_part(outputs, groups, whole.moments, run.config.decorrelation, share=whole.share)
+        loss, told = loss + term, told + reported
+        whole.correlation = max(correlation, whole.correlation or 0.0)
     # Gradients are averaged over processes; the loss was divided by the weight of all of them.
     accelerator.backward(loss * accelerator.num_processes)
-    return loss.detach()
+    return told
 
 
 def prior(annotator_A2: torch.Tensor, config: TrainConfig) -> torch.Tensor:
@@ -241,28 +276,33 @@ def evaluate(run: Run, progress: Progress) -> Progress:
     """Measure the held-out loss, note the best, and say when it has stopped falling."""
     assert run.held_out is not None
     held_out = measure_held_out(run)
-    bad = held_out.record_E[~np.isfinite(held_out.margin_E)].tolist()
+    bad = held_out.bad_records
     if bad:
-        names = names_of(run.held_out.groups, sorted(set(bad)))
+        names = names_of(run.held_out.groups, bad)
         raise FitError(
             f"step {progress.step}: the held-out loss is not a finite number on {len(names)} held-out rows: {listed(names)}",
             hint="lower the learning rate or look at these rows; the last saved state is untouched",
         )
-    row = {"step": progress.step, "held_out_nll": held_out.nll, "held_out_accuracy": held_out.accuracy}
+    row: dict[str, Any] = {"step": progress.step}
+    if len(held_out.p_E):
+        row |= {"held_out_nll": held_out.nll, "held_out_accuracy": held_out.accuracy}
+    if len(held_out.error_M):
+        row |= {"held_out_rating_rmse": held_out.rating_rmse}
+    loss = held_out.loss(run.config.ratings.weight)
     report(run, row, run.observer.evaluated)
     rule = run.config.early_stopping
     if rule is None:
         return progress
-    if progress.best_nll is None or held_out.nll < progress.best_nll - rule.min_delta:
+    if progress.best_nll is None or loss < progress.best_nll - rule.min_delta:
         tensors = state.capture(run.trainee, run.optimizer)
         if run.accelerator.is_main_process:
             weights = {name: tensor for name, tensor in tensors.items() if name.startswith("model/")}
             state.write_state(state.best_folder(run.checkpoints, progress.step), weights, {"step": progress.step})
-        return replace(progress, best_nll=held_out.nll, best_step=progress.step, without_better=0)
+        return replace(progress, best_nll=loss, best_step=progress.step, without_better=0)
     without = progress.without_better + 1
     if without < rule.patience:
         return replace(progress, without_better=without)
-    run.observer.noted(f"stopped early at step {progress.step}: no better held-out NLL in {without} evaluations")
+    run.observer.noted(f"stopped early at step {progress.step}: no better held-out loss in {without} evaluations")
     return replace(progress, without_better=without, stopped="early")
 
 

@@ -49,6 +49,17 @@ def bradley_terry(reward_i_E: Tensor, reward_j_E: Tensor, p_E: Tensor, *, margin
     return -p_E * logsigmoid(d_E - margin_E) - (1.0 - p_E) * logsigmoid(-d_E - margin_E)
 
 
+def scaled(loss_E: Tensor, magnitude_E: Tensor) -> Tensor:
+    """`magnitude loss`, shape (E,): scaled Bradley-Terry, a strong preference counts as that many (Wang et al. 2024,
+    "HelpSteer2-Preference", eq. 3). Unlike a margin it does not ask for a larger difference than the label's own odds."""
+    return magnitude_E.to(loss_E) * loss_E
+
+
+def squared_error(value_M: Tensor, rating_M: Tensor) -> Tensor:
+    """`(value - rating)^2`, shape (M,): the regression of ratings (Wang et al. 2023, "HelpSteer", eq. 1)."""
+    return (_wide(value_M) - rating_M.to(_wide(value_M))).square()
+
+
 def annotator_logits(d_E: Tensor, slope_E: Tensor, position_E: Tensor, first_E: Tensor) -> Tensor:
     """What an annotator makes of a reward difference, shape (E,): `slope d + position first`.
 

@@ -14,7 +14,7 @@ import torch
 from preferent.core.errors import FitError
 from preferent.training import losses
 from preferent.training.config import BradleyTerry, Davidson, Loss, PlackettLuce, RaoKupper
-from preferent.training.groups import GroupRanking
+from preferent.training.groups import GroupRanking, GroupRatings
 from preferent.training.prepare import TokenGroup
 from preferent.training.trainee import Outputs
 
@@ -77,16 +77,17 @@ def edges_of(groups: Sequence[TokenGroup], *, without_rankings: bool = False) ->
     )
 
 
-def weight_of(groups: Sequence[TokenGroup], loss: Loss) -> float:
-    """What the summed loss of these groups is divided by to make a mean: per comparison, or per choice of a ranking."""
+def weight_of(groups: Sequence[TokenGroup], loss: Loss, *, rating_weight: float = 1.0) -> float:
+    """What the summed loss of these groups is divided by to make a mean: per comparison, or per choice of a ranking, and per rating."""
+    rated = rating_weight * sum(len(item.group.ratings.value_M) for item in groups)
     if isinstance(loss, PlackettLuce):
         edges = sum(float(item.group.weight_E[~item.group.from_ranking_E].sum()) for item in groups)
-        return edges + sum(ranking.weight * (len(ranking.index_K) - 1) for item in groups for ranking in item.group.rankings)
-    return sum(float(item.group.weight_E.sum()) for item in groups)
+        return rated + edges + sum(ranking.weight * (len(ranking.index_K) - 1) for item in groups for ranking in item.group.rankings)
+    return rated + sum(float(item.group.weight_E.sum()) for item in groups)
 
 
-def summed_loss(outputs: Outputs, groups: Sequence[TokenGroup], loss: Loss) -> torch.Tensor:
-    """Weighted sum of the losses of all edges (and rankings) of a batch.
+def summed_loss(outputs: Outputs, groups: Sequence[TokenGroup], loss: Loss, *, rating_weight: float = 1.0) -> torch.Tensor:
+    """Weighted sum of the losses of all edges, rankings and ratings of a batch.
 
     Raises NonFiniteError naming the records when one is NaN or infinite.
     """
@@ -96,8 +97,38 @@ def summed_loss(outputs: Outputs, groups: Sequence[TokenGroup], loss: Loss) -> t
     _refuse_non_finite(loss_E, edges.record_E)
     total = (loss_E * edges.weight_E.to(loss_E)).sum()
     if listwise:
-        total = total + _ranking_loss(outputs.reward_R, groups)
+        total = total + _ranking_loss(outputs.reward_R * _scale(outputs, -1), groups)
+    ratings = ratings_of(groups)
+    if len(ratings.value_M):
+        loss_M = rating_loss(outputs, ratings)
+        _refuse_non_finite(loss_M, torch.from_numpy(ratings.record_M))
+        total = total + rating_weight * loss_M.sum()
     return total
+
+
+def ratings_of(groups: Sequence[TokenGroup]) -> GroupRatings:
+    """The ratings of a batch in the order of its groups, with places among its responses."""
+    offsets = np.cumsum([0, *(len(item.ids) for item in groups)])
+    parts = [item.group.ratings for item in groups]
+    return GroupRatings(
+        np.concatenate([part.response_M + offset for part, offset in zip(parts, offsets, strict=False)]),
+        np.concatenate([part.objective_M for part in parts]),
+        np.concatenate([part.value_M for part in parts]),
+        np.concatenate([part.record_M for part in parts]),
+    )
+
+
+def rating_loss(outputs: Outputs, ratings: GroupRatings) -> torch.Tensor:
+    """Squared error of each rating that is there, on the scale of its objective, shape (M,); what nobody rated is no part of it."""
+    values_RC = outputs.values_RC
+    at = (torch.from_numpy(part).to(values_RC.device) for part in (ratings.response_M, ratings.objective_M))
+    response_M, objective_M = at
+    return losses.squared_error(values_RC[response_M, objective_M], torch.from_numpy(ratings.value_M).to(values_RC.device))
+
+
+def _scale(outputs: Outputs, column: int | torch.Tensor) -> torch.Tensor | float:
+    """What the values of a column, or of one column per edge, are multiplied with before they are compared."""
+    return 1.0 if outputs.log_scale_C is None else outputs.log_scale_C[column].exp()
 
 
 def edge_loss(outputs: Outputs, edges: Edges, loss: Loss) -> torch.Tensor:
@@ -106,7 +137,8 @@ def edge_loss(outputs: Outputs, edges: Edges, loss: Loss) -> torch.Tensor:
     values_RC, log_nu = outputs.values_RC, outputs.log_nu
     device = values_RC.device
     column_E, p_E = edges.objective_E.to(device), edges.p_E.to(device)
-    reward_i_E, reward_j_E = values_RC[edges.i_E.to(device), column_E], values_RC[edges.j_E.to(device), column_E]
+    scale_E = _scale(outputs, column_E)
+    reward_i_E, reward_j_E = (values_RC[side_E.to(device), column_E] * scale_E for side_E in (edges.i_E, edges.j_E))
     if isinstance(loss, Davidson | RaoKupper):
         assert log_nu is not None
         outcome_E3 = losses.outcomes(p_E, edges.tie_E.to(device))
@@ -119,11 +151,17 @@ def edge_loss(outputs: Outputs, edges: Edges, loss: Loss) -> torch.Tensor:
         return losses.bradley_terry(reward_i_E, reward_j_E, p_E, margin_E=margin_E)
     assert isinstance(loss, BradleyTerry)
     smooth_E = losses.label_smoothing(p_E, loss.label_smoothing)
+    magnitude_E = None
+    if loss.margin == "scale" and margin_E is not None:
+        # 0 stands for a margin that was not stated.
+        magnitude_E, margin_E = torch.where(margin_E > 0.0, margin_E, torch.ones_like(margin_E)), None
     if outputs.annotator_A2 is None:
         loss_E = losses.bradley_terry(reward_i_E, reward_j_E, smooth_E, margin_E=margin_E)
     else:
         heard_E = _heard(outputs.annotator_A2, reward_i_E - reward_j_E, edges)
         loss_E = losses.bradley_terry(heard_E, torch.zeros_like(heard_E), smooth_E, margin_E=margin_E)
+    if magnitude_E is not None:
+        loss_E = losses.scaled(loss_E, magnitude_E)
     if loss.centring:
         loss_E = loss_E + losses.centring(reward_i_E, reward_j_E, loss.centring)
     return loss_E

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +22,35 @@ from accelerate.utils import DistributedType
 from peft import PeftModel
 
 from preferent.core.errors import ConfigError, DataError, ExistsError
-from preferent.core.records import Preference, Ranking, Vote
+from preferent.core.records import Preference, Ranking, Rating, Vote
 from preferent.core.settings import to_toml
 from preferent.models.checkpoint import CARD
 from preferent.models.lora import add_lora
 from preferent.models.reward_model import RewardModel
 from preferent.training import state
-from preferent.training.config import BradleyTerry, Joint, Lora, TrainConfig, resolved_learning_rate
+from preferent.training.config import BradleyTerry, Joint, Lora, Odin, TrainConfig, resolved_head_rate, resolved_learning_rate
 from preferent.training.finish import TrainResult, finish
 from preferent.training.first_batch import PathCheck, choose_path
 from preferent.training.groups import group_records, split_groups
+from preferent.training.heads import Plan, leave_out_unknown, plan_heads
 from preferent.training.identity import identity_of, refuse_other
 from preferent.training.loop import Progress, Run, fit
+from preferent.training.loop import plan as plan_steps
 from preferent.training.metrics_log import MetricsLog
 from preferent.training.objective import weight_of
 from preferent.training.observer import Observer
+from preferent.training.odin import few_responses, refuse_dropout
 from preferent.training.prepare import prepare, sizes
 from preferent.training.session import session
 from preferent.training.signals import stop_on_sigterm
 from preferent.training.skills import annotators_of
 from preferent.training.trainee import Trainee, checkpoint_activations, silence_dropout, trainee_of
 
-Record = Preference | Ranking | Vote
+Record = Preference | Ranking | Rating | Vote
+
+
+# A single number has to go a long way: from 1 to the scale that a comparison is made on, say.
+SCALAR_FACTOR = 10.0
 
 
 def train(
@@ -57,7 +65,8 @@ def train(
 ) -> TrainResult:
     """Train a reward model on `records` and write it to the folder `output`.
 
-    Votes need `votes.kind = "joint"`: then the traits of their annotators are fitted together with the rewards.
+    Votes need `votes.kind = "joint"`: then the traits of their annotators are fitted together with the rewards. Ratings, and preferences
+    with an objective, give every objective a head (see `heads.plan_heads`).
 
     `held_out` steers early stopping and fits the temperature; it may be empty, and then neither happens. `data` (the ledger) is
     kept in the checkpoint. With `resume` the run goes on from its last saved state, to the same weights as without the stop.
@@ -96,16 +105,18 @@ def _set_up(
     annotators: tuple[str, ...],
 ) -> Run:
     """A run before its first step. `data` is (training records, held-out records)."""
-    model, adapter = _model(config, data[0])
+    refuse_dropout(config)
+    plan = plan_heads(data[0], config)
+    kept, left_out = leave_out_unknown(data[1], plan)
+    model, adapter = _model(config, data[0], plan)
+    lengths = isinstance(config.decorrelation, Odin)
+    groups_of = partial(group_records, annotators=annotators, columns=plan.columns)
     train_part, held_out_part = (
-        prepare(
-            model,
-            split_groups(group_records(records, annotators=annotators), max_responses=config.max_responses, seed=config.seed),
-        )
-        for records in data
+        prepare(model, split_groups(groups_of(records), max_responses=config.max_responses, seed=config.seed), lengths=lengths)
+        for records in (data[0], kept)
     )
     held_out = held_out_part if held_out_part.groups else None
-    trainee = trainee_of(model, config, n_annotators=len(annotators))
+    trainee = trainee_of(model, config, n_annotators=len(annotators), scaled=plan.scaled)
     identity = identity_of(config, train_part, held_out, trainee, precision=accelerator.mixed_precision)
     trainee, optimizer = _prepared_for(accelerator, trainee, config)
     return Run(
@@ -122,8 +133,10 @@ def _set_up(
         identity=identity,
         adapter=adapter,
         annotators=annotators,
-        total_weight=weight_of(train_part.groups, config.loss),
-        rebuild=lambda: _model(config, data[0]),
+        total_weight=weight_of(train_part.groups, config.loss, rating_weight=config.ratings.weight),
+        plan=plan,
+        left_out=left_out,
+        rebuild=lambda: _model(config, data[0], plan),
     )
 
 
@@ -164,7 +177,7 @@ def _refuse_overwrite(output: Path, *, resume: bool) -> None:
         raise ExistsError(f"{output}: the folder is not empty", hint=hint)
 
 
-def _model(config: TrainConfig, records: Sequence[Record]) -> tuple[RewardModel, PeftModel | None]:
+def _model(config: TrainConfig, records: Sequence[Record], plan: Plan) -> tuple[RewardModel, PeftModel | None]:
     """The reward model as it is before the first step, the same for the same settings and data."""
     stated = config.max_length if "max_length" in config.model_fields_set else None
     model = RewardModel.create(
@@ -181,6 +194,8 @@ def _model(config: TrainConfig, records: Sequence[Record]) -> tuple[RewardModel,
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             adapter = add_lora(model.module, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=targets)
+    if plan.spec is not None:
+        model.add_heads(plan.spec, seed=config.seed, shape=plan.shape)
     if config.gradient_checkpointing:
         checkpoint_activations(model.module)
     return model, adapter
@@ -189,24 +204,42 @@ def _model(config: TrainConfig, records: Sequence[Record]) -> tuple[RewardModel,
 def _texts(records: Iterable[Record]) -> Iterator[str]:
     for record in records:
         yield from (message.content for message in record.prompt)
-        yield from record.responses if isinstance(record, Ranking) else (record.response_a, record.response_b)
+        if isinstance(record, Rating):
+            yield record.response
+        else:
+            yield from record.responses if isinstance(record, Ranking) else (record.response_a, record.response_b)
 
 
 def _prepared_for(accelerator: Accelerator, trainee: Trainee, config: TrainConfig) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
     """The trainee and its optimizer, wrapped for however many processes there are. Biases and norms are not decayed; the traits of
-    annotators have a prior instead, and a learning rate of their own."""
+    annotators have a prior instead, and a learning rate of their own, as the heads of objectives have."""
     traits = trainee.annotator_A2
-    trainable = [parameter for parameter in trainee.parameters() if parameter.requires_grad and parameter is not traits]
+    heads, scalars = _of_heads(trainee)
+    apart = {id(parameter) for parameter in (*heads, *scalars, *([] if traits is None else [traits]))}
+    trainable = [parameter for parameter in trainee.parameters() if parameter.requires_grad and id(parameter) not in apart]
     groups = [
         {"params": [parameter for parameter in trainable if parameter.dim() >= 2], "weight_decay": config.weight_decay},
         {"params": [parameter for parameter in trainable if parameter.dim() < 2], "weight_decay": 0.0},
     ]
     rate = resolved_learning_rate(config)
+    factor = resolved_head_rate(config) / rate
+    groups += [
+        {"params": heads, "weight_decay": config.weight_decay, "rate_factor": factor},
+        {"params": scalars, "weight_decay": 0.0, "rate_factor": SCALAR_FACTOR * factor},
+    ]
     if traits is not None and isinstance(config.votes, Joint):
         groups.append({"params": [traits], "weight_decay": 0.0, "rate_factor": config.votes.learning_rate / rate})
     fused = accelerator.distributed_type != DistributedType.FSDP
     optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=rate, fused=fused)
     return accelerator.prepare(trainee, optimizer)
+
+
+def _of_heads(trainee: Trainee) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
+    """(matrices of heads and gate, single numbers: weights of objectives and scales of comparisons)."""
+    heads = [] if trainee.reward.heads is None else list(trainee.reward.heads.parameters())
+    alone = [] if trainee.log_scale_C is None else [trainee.log_scale_C]
+    numbers = [parameter for parameter in heads if parameter is getattr(trainee.reward.heads, "raw_weights", None)]
+    return [parameter for parameter in heads if all(parameter is not number for number in numbers)], [*numbers, *alone]
 
 
 def _check_first_batch(run: Run) -> PathCheck:
@@ -237,7 +270,15 @@ def _resume(run: Run) -> Progress:
 
 
 def _note(run: Run, checked: PathCheck) -> None:
-    run.observer.noted(checked.note)
+    for note in (run.plan.note, checked.note):
+        if note:
+            run.observer.noted(note)
+    if run.left_out:
+        run.observer.noted(f"held out: {run.left_out} labels on objectives that are not in the training data are left out")
+    if isinstance(run.config.decorrelation, Odin):
+        warning = few_responses(run.train.groups, len(plan_steps(run, 0)))
+        if warning is not None:
+            run.observer.noted(warning)
     limit, part = run.model.card.render.max_length, run.train
     if part.over_long:
         cut = f", {part.response_cut} of them into the response" if part.response_cut else ""
