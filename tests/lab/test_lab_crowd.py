@@ -95,7 +95,7 @@ def test_policy_and_pool() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(ConfigError, match="flip=0.5"):
+    with pytest.raises(ConfigError, match=r"flip=0\.5"):
         Crowd(flip=0.5)
     with pytest.raises(ConfigError, match="votes=3"):
         judge([], sample_judges(2, Crowd(), np.random.default_rng(0)), votes=3, rng=np.random.default_rng(0))

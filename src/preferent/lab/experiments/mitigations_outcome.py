@@ -38,7 +38,7 @@ def outcome(settings: Mitigations, results: dict[str, list[CaseResult]]) -> Outc
     tables.append(_gate_table(results))
     checks = (_ensemble_check(results["noisy"], ns), _gate_check(results))
     summary = [f"{WORDS[name][0].upper()}{WORDS[name][1:]}: " + _told(results[name], ns) for name in CASES] + [
-        f"Reward model: {settings.scorer}. {len(settings.seeds)} seeds, differences paired by seed. What did not help is in the tables too.",
+        f"Reward model: {settings.scorer}. {len(settings.seeds)} seeds, differences paired by seed. What failed is printed too.",
     ]
     return Outcome(
         TITLE, tuple(summary), checks, tuple(tables), _figures(results, ns), settings.model_dump(mode="json"), _data(results, ns)

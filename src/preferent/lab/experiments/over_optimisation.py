@@ -181,6 +181,8 @@ def _variances(proxy_PN: Floats, gold_PN: Floats) -> tuple[Floats, Floats]:
     """Variance of both estimators over 10 sub-pools, mean over prompts, for each of BLOCK_NS that fits."""
     size = proxy_PN.shape[1] // SUB_POOLS
     ns = [n for n in BLOCK_NS if 2 * n <= size]
+    if not ns:  # a pool too small to be cut
+        return np.zeros(0), np.zeros(0)
     pieces = [slice(k * size, (k + 1) * size) for k in range(SUB_POOLS)]
     subsets = np.stack([expected_best(proxy_PN[:, piece], gold_PN[:, piece], ns) for piece in pieces])
     blocks = np.stack([np.stack([block_best(proxy_PN[:, piece], gold_PN[:, piece], n) for n in ns], axis=1) for piece in pieces])
