@@ -52,7 +52,7 @@ def test_a_run_leaves_page_numbers_settings_plots_and_tables(tmp_path: Path, cap
     assert page.count("<svg") == len(list((folder / "plots").iterdir())) == 3
     assert "one seed only" in page
     (table,) = [file for file in (folder / "tables").iterdir() if file.name.startswith("what-each")]
-    (row,) = csv.DictReader(table.open(encoding="utf-8"))
+    (row,) = csv.DictReader(table.read_text(encoding="utf-8").splitlines())
     assert row["comparisons"] == "60"
     assert float(row["fitted peak d low"]) <= float(row["fitted peak d"]) <= float(row["fitted peak d high"])
     assert main(["lab", str(toml), "-o", str(folder)]) == 1

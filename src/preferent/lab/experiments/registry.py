@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
+
+from pydantic.fields import FieldInfo
 
 from preferent.core.errors import ConfigError
 from preferent.core.settings import Settings, load_settings
@@ -75,4 +77,11 @@ def _read(path: Path, overrides: Mapping[str, str] | None) -> tuple[str, Setting
         what = "experiment is not set" if name is None else f"experiment is {name!r}"
         hint = f"did you mean {near[0]!r}?" if near else f'experiment = "{next(iter(EXPERIMENTS))}"'
         raise ConfigError(f"{path}: {what}, allowed: {', '.join(EXPERIMENTS)}", hint=hint)
-    return str(name), load_settings(EXPERIMENTS[name].settings, path, overrides)
+    model = EXPERIMENTS[name].settings
+    # One value of a list is a list of one: `seeds=3`.
+    words = {
+        key: f"[{word}]" if get_origin(field.annotation) is tuple and not word.startswith("[") else word
+        for key, word in (overrides or {}).items()
+        for field in [model.model_fields.get(key, FieldInfo())]
+    }
+    return str(name), load_settings(model, path, words)
