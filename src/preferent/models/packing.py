@@ -2,7 +2,8 @@
 
 A *bundle* is a list of token sequences that may share a beginning (the prompt of a group). Its first sequence lies in the row
 whole; of every other one only the tail after the common beginning follows. Positions continue from the beginning, so a tail token
-has the position it would have alone.
+has the position it would have alone. The common beginning is that of all sequences of the bundle or, where more than the last token of
+each is read (solutions in steps), what each has in common with the first.
 
 Legend: T tokens in the row, R sequences, S segments (one per sequence).
 """
@@ -65,6 +66,11 @@ class PackedBatch:
     def n_tokens(self) -> int:
         return len(self.input_ids_T)
 
+    @property
+    def reads_ends_only(self) -> bool:
+        """Whether the last token of every sequence is read and no other."""
+        return all(read == (len(sequence) - 1,) for read, sequence in zip(self.reads, self.sequences, strict=True))
+
     def to(self, device: torch.device | str) -> PackedBatch:
         return replace(
             self,
@@ -94,16 +100,20 @@ def shared_length(sequences: Sequence[Sequence[int]]) -> int:
     return max(limit, 0)
 
 
-def packed_length(sequences: Sequence[Sequence[int]], *, share: bool) -> int:
-    """Tokens that `pack` will lay down for one bundle."""
-    total = sum(len(sequence) for sequence in sequences)
-    shared = _shared(sequences, share)
-    return total - shared * (len(sequences) - 1)
+def packed_length(sequences: Sequence[Sequence[int]], *, share: bool, each: bool = False) -> int:
+    """Tokens that `pack` will lay down for one bundle; `each` where it is told what to read."""
+    return sum(len(sequence) for sequence in sequences) - sum(_skipped(sequences, share=share, each=each))
 
 
-def _shared(sequences: Sequence[Sequence[int]], share: bool) -> int:
-    shared = shared_length(sequences) if share else 0
-    return shared if shared >= MIN_SHARED else 0
+def _skipped(sequences: Sequence[Sequence[int]], *, share: bool, each: bool) -> list[int]:
+    """How many tokens of each sequence lie in the first one already; `each`: as many as the two have in common."""
+    if not share:
+        return [0] * len(sequences)
+    if each:
+        found = [shared_length([sequences[0], sequence]) for sequence in sequences[1:]]
+    else:
+        found = [shared_length(sequences)] * (len(sequences) - 1)
+    return [0, *(shared if shared >= MIN_SHARED else 0 for shared in found)]
 
 
 def pack(
@@ -118,7 +128,8 @@ def pack(
     """Lay bundles of token sequences into one row; sequence order is bundle by bundle.
 
     `share` must be False for bidirectional models (a prompt token would see the response). `position_offset` is added to every
-    position (RoBERTa counts from its pad id + 1). `reads`: for each sequence, in that order, the offsets of the tokens to read.
+    position (RoBERTa counts from its pad id + 1). `reads`: for each sequence, in that order, the offsets of the tokens to read; each
+    sequence then shares with the first of its bundle whatever the two have in common.
     `prompts`: the first sequence of every bundle is the prompt alone.
     """
     if share and not causal:
@@ -133,10 +144,8 @@ def pack(
     offsets = tuple((len(sequence) - 1,) for sequence in sequences) if reads is None else tuple(tuple(read) for read in reads)
     asked = iter(offsets)
     for bundle in bundles:
-        shared = _shared(bundle, share)
         origin = len(ids)
-        for index, sequence in enumerate(bundle):
-            skip = shared if index else 0
+        for sequence, skip in zip(bundle, _skipped(bundle, share=share, each=reads is not None), strict=True):
             start = len(ids)
             ids.extend(sequence[skip:])
             positions.extend(range(position_offset + skip, position_offset + len(sequence)))

@@ -113,7 +113,7 @@ def tokenize_prompts(tokenizer: Any, prompts: Sequence[Prompt], spec: RenderSpec
     """Token ids of each prompt alone, up to where its response would begin; no response can be seen in them."""
     found = []
     for prompt in prompts:
-        ids = _prompt_ids(tokenizer, prompt)
+        ids = prompt_ids(tokenizer, prompt)
         dropped = len(ids) - spec.max_length
         found.append(tuple(ids) if dropped <= 0 else _kept(tokenizer, ids, dropped, spec)[0])
     return found
@@ -136,7 +136,7 @@ def _truncate(tokenizer: Any, ids: Sequence[int], exchange: Exchange, spec: Rend
         return Tokens(tuple(ids))
     dropped = len(ids) - spec.max_length
     kept, keep = _kept(tokenizer, ids, dropped, spec)
-    return Tokens(kept, dropped, response_cut=dropped + keep > len(_prompt_ids(tokenizer, exchange.prompt)))
+    return Tokens(kept, dropped, response_cut=dropped + keep > len(prompt_ids(tokenizer, exchange.prompt)))
 
 
 def _kept(tokenizer: Any, ids: Sequence[int], dropped: int, spec: RenderSpec) -> tuple[tuple[int, ...], bool]:
@@ -146,6 +146,7 @@ def _kept(tokenizer: Any, ids: Sequence[int], dropped: int, spec: RenderSpec) ->
     return ((ids[0], *ids[dropped + 1 :]) if keep else tuple(ids[dropped:])), keep
 
 
-def _prompt_ids(tokenizer: Any, prompt: Prompt) -> Sequence[int]:
+def prompt_ids(tokenizer: Any, prompt: Prompt) -> Sequence[int]:
+    """Ids of a prompt up to where its response would begin, all of them."""
     text = tokenizer.apply_chat_template(messages_of(prompt), add_generation_prompt=True, tokenize=False)
     return tokenizer(text, add_special_tokens=False, return_attention_mask=False, truncation=False, verbose=False)["input_ids"]
