@@ -147,6 +147,34 @@ class Odin(Settings):
     penalty: Literal["squared", "absolute"] = Field(default="squared", description="what is made of a correlation; the paper: absolute")
 
 
+class NoAugment(Settings):
+    kind: Literal["none"] = "none"
+
+
+class Rrm(Settings):
+    kind: Literal["rrm"] = "rrm"
+    ratio: float = Field(default=1.0, gt=0.0, description="new rows for one labelled pair")
+    weight: float = Field(default=1.0, gt=0.0, description="a new row weighs this many times what the pair does that it is made from")
+    ties: float = Field(default=0.33, ge=0.0, le=1.0, description="share of neutral ties: two responses to another prompt")
+
+
+class NeutralTies(Settings):
+    kind: Literal["neutral"] = "neutral"
+    ratio: float = Field(default=1.0, gt=0.0, description="new rows for one labelled pair")
+    weight: float = Field(default=1.0, gt=0.0, description="a new row weighs this many times what the pair does that it is made from")
+
+
+class Counterfactual(Settings):
+    kind: Literal["counterfactual"] = "counterfactual"
+    edits: str | tuple[str, ...] = Field(default="", description="edits of the audit, or families of them, comma-separated")
+    audit: str | None = Field(default=None, description="what `preferent audit --json` printed: take the edits that it found")
+    labels: Literal["both", "ties", "keep"] = Field(
+        default="both", description="a neutral edit makes ties, pairs that keep their label with the edit in one side, or both in turn"
+    )
+    ratio: float = Field(default=1.0, gt=0.0, description="new rows for one labelled pair")
+    weight: float = Field(default=1.0, gt=0.0, description="a new row weighs this many times what the pair does that it is made from")
+
+
 class EarlyStopping(Settings):
     patience: int = Field(default=3, ge=1, description="evaluations in a row without a better held-out loss that end the run")
     min_delta: float = Field(default=0.0, ge=0.0, description="a held-out loss is better if it is lower by more than this")
@@ -158,6 +186,7 @@ Loss = Annotated[BradleyTerry | Davidson | RaoKupper | PlackettLuce, Field(discr
 Adapter = Annotated[Full | Lora, Field(discriminator="kind")]
 Votes = Annotated[Aggregated | Joint, Field(discriminator="kind")]
 Combination = Annotated[Auto | Single | Fixed | Fitted | Gate | Constraint, Field(discriminator="kind")]
+Augment = Annotated[NoAugment | Rrm | NeutralTies | Counterfactual, Field(discriminator="kind")]
 Decorrelation = Annotated[Plain | Odin, Field(discriminator="kind")]
 
 
@@ -183,6 +212,7 @@ class TrainConfig(Settings):
     combination: Combination = Field(default=Auto(), description="how named objectives become one reward; auto: by what the data hold")
     ratings: Ratings = Field(default=Ratings(), description="how ratings and their heads are trained")
     decorrelation: Decorrelation = Field(default=Plain(), description="keep the length of a response out of its reward")
+    augment: Augment = Field(default=NoAugment(), description="rows made from the training part, after the split, by `preferent train`")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on GPUs that have it, else fp32")
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass: less memory, more time")
     dropout: bool = Field(default=False, description="keep the base's dropout; off, both responses are scored by the same network")
