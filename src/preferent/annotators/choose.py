@@ -13,7 +13,7 @@ from preferent.annotators import calibrate
 from preferent.annotators.convergence import Convergence
 from preferent.annotators.dawid_skene import reliability_from
 from preferent.annotators.em import Cells, cells_of, posterior_interval, shares
-from preferent.annotators.graph_choose import contest
+from preferent.annotators.graph_choose import Labels, contest
 from preferent.annotators.graph_models import is_graph
 from preferent.annotators.labels import LabelResult, clustered, item_notes, wilson
 from preferent.annotators.majority import effective_votes, majority
@@ -59,17 +59,17 @@ def choose(table: VoteTable, rng: np.random.Generator) -> Choice:
     beyond 60,000 votes a random part of the items, drawn from `rng`, is predicted. If the share of the vote predicts left-out votes
     better than the pooled models do, it is the answer; where no item has two votes it is the only label model. Where the table knows
     its responses and pairs share them, models over responses are fitted without a fifth of the votes, and the best of them is the
-    answer if it gives those a better chance than the labels do. Raises DataError (mixed objectives).
+    answer, alone or blended with the labels, if that gives those a better chance than the labels do. Raises DataError (mixed objectives).
     """
     label, rows_V, label_V = _choose_label(table, rng)
     if not is_graph(table):
         return label
     name = "majority" if label.method == "majority" else "panel"
-    found = contest(table, rng, label_V, rows_V, name)
+    found = contest(table, rng, Labels(name, label.result, rows_V, label_V))
     left_out = {**found.left_out, **{f"{what} (all votes)": value for what, value in label.left_out.items()}}
     if found.winner is None:
         return replace(label, left_out=left_out, reason=f"{found.reason}. {label.reason}")
-    return Choice(found.winner.method, found.winner, left_out, {}, float("nan"), found.reason)
+    return Choice(found.winner.method, found.winner, left_out, found.weights, float("nan"), found.reason)
 
 
 def _choose_label(table: VoteTable, rng: np.random.Generator) -> tuple[Choice, np.ndarray, Floats | None]:
