@@ -121,7 +121,7 @@ def test_the_style_grid_by_hand():
     normal = (1 + 0 + 0) / 3, easy = rows over earlier columns = (2>0) 1, (3>0) 1, (3>2) 1 = 1, hard = 0; average = 4 / 9.
     """
     grid = style_grid(np.array([[1.0, 2.0, 3.0]] * 2), np.array([[0.0, 2.0, 4.0]] * 2), ["p", "q"], styles=("x", "y", "z"), rng=rng())
-    assert grid.matrix == ((1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 1.0, 0.0))
+    assert tuple(tuple(cell.value for cell in row) for row in grid.matrix) == ((1.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 1.0, 0.0))
     assert grid.normal.value == pytest.approx(1 / 3)
     assert grid.easy.value == 1.0
     assert grid.hard.value == 0.0

@@ -181,7 +181,7 @@ class StyleGrid:
     richer style; normal: both have one style; hard: the worse one has the richer style. lost: normal minus hard, paired."""
 
     styles: tuple[str, ...]
-    matrix: tuple[tuple[float, ...], ...]
+    matrix: tuple[tuple[Estimate, ...], ...]
     easy: Estimate
     normal: Estimate
     hard: Estimate
@@ -200,9 +200,11 @@ def style_grid(
     right_PSS = (better_PS[:, :, None] > worse_PS[:, None, :]).astype(np.float64)
     i, j = np.indices((n_styles, n_styles))
     parts = {"easy": i > j, "normal": i == j, "hard": i < j, "average": i >= 0}
+    ones_P = np.ones(len(right_PSS))
     mean_P = {name: right_PSS[:, where].mean(1) for name, where in parts.items()}
-    columns = {name: Column.of(row_P, np.ones(len(row_P)), share=True) for name, row_P in mean_P.items()}
-    columns["lost"] = Column.of(mean_P["normal"] - mean_P["hard"], np.ones(len(right_PSS)))
+    columns = {name: Column.of(row_P, ones_P, share=True) for name, row_P in mean_P.items()}
+    columns["lost"] = Column.of(mean_P["normal"] - mean_P["hard"], ones_P)
+    columns |= {f"{a}/{b}": Column.of(right_PSS[:, a, b], ones_P, share=True) for a in range(n_styles) for b in range(n_styles)}
     found = clustered_means(columns, cluster_codes(list(prompts_P)), rng=rng)
-    matrix = tuple(tuple(float(x) for x in row) for row in right_PSS.mean(0))
+    matrix = tuple(tuple(found.pop(f"{a}/{b}") for b in range(n_styles)) for a in range(n_styles))
     return StyleGrid(tuple(styles), matrix, **found)

@@ -9,7 +9,7 @@ import click
 
 from preferent.cli.inputs import data_options
 from preferent.cli.output import Progress, emit, emit_json, json_option, talk
-from preferent.cli.scorers import dialect_option, load_scorer
+from preferent.cli.scorers import WithProgress, dialect_option, load_scorer
 
 EXIT_FINDING = 3
 
@@ -98,7 +98,7 @@ def _run(model: str, source: str | None, limits: Any, **given: Any) -> tuple[Any
     gold = None if given["gold"] is None else load_scorer(given["gold"], **how)[0]
     total = texts_to_score(data, settings, given["only"])
     with Progress("scoring", total, "texts") as progress:
-        memo = Memo(scorer, progress=progress)
+        memo = Memo(WithProgress(scorer, progress))
         say_how_long(memo, data, total)
         found = audit(memo, data, only=given["only"], settings=settings, temperature=temperature, gold=gold, maths=maths, votes=votes)
     return found, ledger

@@ -8,7 +8,7 @@ import click
 
 from preferent.cli.inputs import data_options
 from preferent.cli.output import Progress, emit, emit_json, json_option
-from preferent.cli.scorers import load_scorer
+from preferent.cli.scorers import WithProgress, load_scorer
 
 
 @click.command()
@@ -53,7 +53,7 @@ def command(
     with Progress("scoring", 2 * total, "texts") as progress:
         for word in (first, second):
             scorer, _ = load_scorer(word, threads=threads, trust_remote_code=trust_remote_code)
-            memos.append(Memo(scorer, progress=progress, name=word))  # two folders may end in the same name: their words differ
+            memos.append(Memo(WithProgress(scorer, progress), name=word))  # two folders may end in the same name: their words differ
         for memo in memos:
             say_how_long(memo, data, total)
         found = compare(memos[0], memos[1], data, settings=settings)
