@@ -31,8 +31,8 @@ class Suspect:
     """One label to ask about again. row: the pair's place in the input. p_a: the label. p_model: the members' mean probability of a.
     members_M: each one's. surprise: Kullback-Leibler divergence of p_model from the label, in nats (for a hard label: minus the log of
     its probability). spread: standard deviation of the members' logits, None with one member. against: share of the members that order
-    the pair the other way, None for a tie. reason: "against" (their mean orders the pair the other way; of a tie: a surprise above that of a
-    coin, log 2), "unsure" (it does not, but gives the label little margin), "random" (drawn to check the labels at large)."""
+    the pair the other way, None for a tie. reason: "against" (their mean orders the pair the other way; of a tie: a surprise above log 2,
+    that of a coin), "unsure" (it does not, but gives the label little margin), "random" (drawn to check the labels at large)."""
 
     row: int
     p_a: float

@@ -113,7 +113,7 @@ def counterfactual_rows(
             tie = labels == "ties" or (labels == "both" and made[edit.name] % 2 == 0)
             row = _next_row(edit, owners, waiting[edit.name], tie=tie, number=len(rows), weight=weight, rng=rng)
             if row is None:
-                skipped[f"{edit.name}: applies to {made[edit.name]} pairs, no more"] += 1
+                skipped[f"{edit.name} applies to no more than {made[edit.name]} pairs"] += 1
                 open_edits.remove(edit)
             else:
                 rows.append(row)

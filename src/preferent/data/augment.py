@@ -29,7 +29,7 @@ def off_prompt_rows(
     records: Sequence[Preference | Ranking | Any],
     *,
     ratio: float = 1.0,
-    ties: float = 1 / 3,
+    ties: float = 0.33,
     weight: float = 1.0,
     seed: int = 0,
     groups: Sequence[Hashable] | None = None,

@@ -22,8 +22,9 @@ def folds_by_prompt(prompts: Sequence[Prompt], k: int, *, seed: int, groups: Seq
     fold_N = np.full(len(prompts), k - 1, dtype=np.int64)
     left = np.arange(len(prompts))
     for fold in range(k - 1):
-        own = None if groups is None else [groups[row] for row in left]
-        out = split_by_prompt([prompts[row] for row in left], held_out=1.0 / (k - fold), seed=seed + fold, groups=own)
+        rows = left.tolist()
+        own = None if groups is None else [groups[row] for row in rows]
+        out = split_by_prompt([prompts[row] for row in rows], held_out=1.0 / (k - fold), seed=seed + fold, groups=own)
         fold_N[left[out]] = fold
         left = left[~out]
     return fold_N
