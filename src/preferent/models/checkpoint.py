@@ -19,6 +19,10 @@ from safetensors.torch import load_file, save_file
 
 from preferent.core.errors import ModelError
 from preferent.core.records import Record
+from preferent.models.ensembles import EnsembleSpec
+from preferent.models.intervals import IntervalSpec
+from preferent.models.laplace import Laplace, LaplaceSpec, from_tensors
+from preferent.models.length import LengthSpec
 from preferent.models.objectives import HeadsSpec
 from preferent.models.quiet import quiet_transformers
 from preferent.models.render import RenderSpec
@@ -26,6 +30,7 @@ from preferent.models.steps_spec import StepsSpec
 
 CARD = "preferent.json"
 HEADS = "heads.safetensors"
+LAPLACE = "laplace.safetensors"
 
 
 class Calibration(Record):
@@ -43,8 +48,10 @@ class Card(Record):
     """What the weights do not say: how text becomes ids, what the reward means, and where it came from.
 
     calibration: of the reward; calibrations: of the objectives that have held-out comparisons of their own, by name. heads: what
-    `heads.safetensors` holds, None for a model of one number. steps: of a step model, None for others; its calibration makes the logit of
-    a step the probability that it is right, sigmoid(logit / temperature).
+    `heads.safetensors` holds, None for a model of one number. ensemble: of several members, whose mean is the reward. laplace: of the last
+    layer, with `laplace.safetensors`. length: the curve that is taken out of the reward, if its gate says so. intervals: conformal ones.
+    initial: a digest of the weights before the first step of training; models with the same one may be averaged. steps: of a step model,
+    None for others; its calibration makes the logit of a step the probability that it is right, sigmoid(logit / temperature).
     """
 
     format: Literal[1] = 1
@@ -55,6 +62,11 @@ class Card(Record):
     calibration: Calibration | None = None
     calibrations: dict[str, Calibration] = {}
     heads: HeadsSpec | None = None
+    ensemble: EnsembleSpec | None = None
+    laplace: LaplaceSpec | None = None
+    length: LengthSpec | None = None
+    intervals: tuple[IntervalSpec, ...] = ()
+    initial: str | None = None
     steps: StepsSpec | None = None
     data: dict[str, Any] = {}
     config: dict[str, Any] = {}
@@ -84,7 +96,25 @@ def read_heads(folder: Path) -> dict[str, torch.Tensor]:
         ) from error
 
 
-def write_checkpoint(folder: Path, model: Any, tokenizer: Any, card: Card, *, heads: dict[str, torch.Tensor] | None = None) -> None:
+def read_laplace(folder: Path, spec: LaplaceSpec) -> Laplace:
+    """The last layer's covariance. Raises ModelError when it is not there or does not fit the card."""
+    try:
+        return from_tensors(spec, load_file(folder / LAPLACE))
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder / LAPLACE}: cannot be read: {error}", hint="its card names it, so the folder is incomplete: copy all of it"
+        ) from error
+
+
+def write_checkpoint(
+    folder: Path,
+    model: Any,
+    tokenizer: Any,
+    card: Card,
+    *,
+    heads: dict[str, torch.Tensor] | None = None,
+    laplace: Laplace | None = None,
+) -> None:
     """Write weights (safetensors), tokenizer, card and the tensors of further heads into `folder`, which may already hold other files."""
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
@@ -95,16 +125,37 @@ def write_checkpoint(folder: Path, model: Any, tokenizer: Any, card: Card, *, he
         if heads is not None:
             save_file(heads, Path(scratch, HEADS))
         _finish_tokenizer_config(Path(scratch, "tokenizer_config.json"), tokenizer)
-        card_text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
-        Path(scratch, CARD).write_text(card_text + "\n", encoding="utf-8")
-        names = sorted(os.listdir(scratch), key=lambda name: name == CARD)
-        for name in names:
-            target = folder / name
-            if target.is_dir():
-                shutil.rmtree(target)
-            os.replace(Path(scratch, name), target)
+        _put_card(Path(scratch), card, laplace)
+        _move_in(Path(scratch), folder)
     if heads is None:
         (folder / HEADS).unlink(missing_ok=True)
+    if laplace is None:
+        (folder / LAPLACE).unlink(missing_ok=True)
+
+
+def write_card(folder: Path, card: Card, *, laplace: Laplace | None = None) -> None:
+    """Replace the card of a checkpoint folder, and the covariance that belongs to it; the weights stay as they are."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".saving-") as scratch:
+        _put_card(Path(scratch), card, laplace)
+        _move_in(Path(scratch), folder)
+    if laplace is None:
+        (folder / LAPLACE).unlink(missing_ok=True)
+
+
+def _put_card(scratch: Path, card: Card, laplace: Laplace | None) -> None:
+    if laplace is not None:
+        save_file(laplace.tensors(), scratch / LAPLACE)
+    card_text = json.dumps(card.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False)
+    (scratch / CARD).write_text(card_text + "\n", encoding="utf-8")
+
+
+def _move_in(scratch: Path, folder: Path) -> None:
+    """Every file to its place, the card last."""
+    for name in sorted(os.listdir(scratch), key=lambda name: name == CARD):
+        target = folder / name
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(scratch / name, target)
 
 
 def _finish_tokenizer_config(path: Path, tokenizer: Any) -> None:

@@ -129,6 +129,10 @@ class MemberHeads(nn.Module):
             torch.manual_seed(seed)
             self.weight = nn.Parameter(torch.randn(len(spec.members), width) * 0.02)
 
+    @property
+    def columns(self) -> int:
+        return len(self.spec.members) + 1
+
     def forward(self, features_RW: torch.Tensor) -> torch.Tensor:
         raw_RK = linear(features_RW.float(), self.weight)
         return torch.cat([raw_RK, (raw_RK * self._share_K()).sum(-1, keepdim=True)], dim=-1)

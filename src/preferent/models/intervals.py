@@ -63,5 +63,3 @@ def margin_interval(spec: IntervalSpec, margin_N: Floats, temperature: float) ->
     low_N, high_N = preference_interval(spec, margin_N, temperature)
     with np.errstate(divide="ignore"):
         return temperature * np.asarray(logit(low_N)), temperature * np.asarray(logit(high_N))
-
-

@@ -16,7 +16,7 @@ Legend: E comparisons, N responses, W width of the features.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -107,10 +107,10 @@ def fit_laplace(
         prior_precision, chosen = _highest_evidence(value_W, weight_W, scale), "the highest evidence"
     covariance_WW = (axis_WW / (value_W + prior_precision)) @ axis_WW.T
     root_WW = np.linalg.cholesky((covariance_WW + covariance_WW.T) / 2.0)
-    spec = LaplaceSpec(
-        prior_precision=prior_precision, chosen=chosen, temperature=temperature, n_pairs=len(pairs_E2), width=len(weight_W)
-    )
-    return Laplace(spec, root_WW, features_NW.mean(0))
+    # As the file holds it, so that a model says the same before and after it was saved.
+    root_WW, mean_W = (array.astype(np.float32).astype(np.float64) for array in (root_WW, features_NW.mean(0)))
+    spec = LaplaceSpec(prior_precision=prior_precision, chosen=chosen, temperature=temperature, n_pairs=len(pairs_E2), width=len(weight_W))
+    return Laplace(spec, root_WW, mean_W)
 
 
 def _highest_evidence(value_W: Floats, weight_W: Floats, scale: float) -> float:
@@ -130,3 +130,12 @@ def reading_features(module: RewardModule) -> Iterator[list[torch.Tensor]]:
         yield seen
     finally:
         hook.remove()
+
+
+def in_order(seen: Sequence[torch.Tensor], order: Sequence[int], width: int) -> torch.Tensor:
+    """Features as they were seen, pass by pass, as one tensor in the order of the rows, shape (N, W) on the CPU. What was seen before the
+    rows of `order` (when a scorer compared its paths) is left out."""
+    features_NW = torch.empty(len(order), width)
+    if order:
+        features_NW[torch.tensor(order, dtype=torch.long)] = torch.cat(list(seen))[-len(order) :].cpu()
+    return features_NW

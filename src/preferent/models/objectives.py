@@ -115,6 +115,10 @@ class Heads(nn.Module):
                 self.raw_weights = nn.Parameter(torch.full((count,), start))
 
     @property
+    def columns(self) -> int:
+        return len(self.spec.objectives) + 1
+
+    @property
     def needs_prompts(self) -> bool:
         return self.gate is not None
 

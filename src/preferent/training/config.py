@@ -147,6 +147,43 @@ class Odin(Settings):
     penalty: Literal["squared", "absolute"] = Field(default="squared", description="what is made of a correlation; the paper: absolute")
 
 
+class NoEnsemble(Settings):
+    kind: Literal["none"] = "none"
+
+
+_SIZE = Field(default=5, ge=2, description="members of the ensemble")
+_BOOTSTRAP = Field(default="prompts", description="what each member draws its own resample of; none: all learn from the same data")
+
+
+class HeadsEnsemble(Settings):
+    kind: Literal["heads"] = "heads"
+    size: int = _SIZE
+    bootstrap: Literal["prompts", "pairs", "none"] = _BOOTSTRAP
+
+
+class AdaptersEnsemble(Settings):
+    kind: Literal["adapters"] = "adapters"
+    size: int = _SIZE
+    bootstrap: Literal["prompts", "pairs", "none"] = _BOOTSTRAP
+
+
+class MembersEnsemble(Settings):
+    kind: Literal["members"] = "members"
+    size: int = _SIZE
+    bootstrap: Literal["prompts", "pairs", "none"] = _BOOTSTRAP
+    start: Literal["own", "shared"] = Field(
+        default="own", description="new weights of each member: its own, or the same for all, so that members can be averaged"
+    )
+
+
+class OneMember(Settings):
+    kind: Literal["member"] = "member"
+    number: int = Field(ge=0, description="which member of an ensemble this run is; set by the run of the whole")
+    bootstrap: Literal["prompts", "pairs", "none"] = _BOOTSTRAP
+    start_seed: int | None = Field(default=None, ge=0, description="seed of the weights before training; none: the run's own")
+    own_head: bool = Field(default=False, description="a last layer drawn from the run's own seed")
+
+
 class NoAugment(Settings):
     kind: Literal["none"] = "none"
 
@@ -175,6 +212,18 @@ class Counterfactual(Settings):
     weight: float = Field(default=1.0, gt=0.0, description="a new row weighs this many times what the pair does that it is made from")
 
 
+class Steps(Settings):
+    separator: str | None = Field(
+        default=None, min_length=1, description="text that ends every step; none: a blank line, or [SEP] where a tokenizer drops those"
+    )
+    split: Literal["auto", "blank_lines", "lines"] = Field(
+        default="auto", description="what makes steps of a text; auto: its blank lines, or its lines where it has none"
+    )
+    aggregation: Literal["auto", "product", "minimum", "mean", "last"] = Field(
+        default="auto", description="of step scores to one reward; auto: what orders held-out solutions best, fitted weights included"
+    )
+
+
 class EarlyStopping(Settings):
     patience: int = Field(default=3, ge=1, description="evaluations in a row without a better held-out loss that end the run")
     min_delta: float = Field(default=0.0, ge=0.0, description="a held-out loss is better if it is lower by more than this")
@@ -186,6 +235,7 @@ Loss = Annotated[BradleyTerry | Davidson | RaoKupper | PlackettLuce, Field(discr
 Adapter = Annotated[Full | Lora, Field(discriminator="kind")]
 Votes = Annotated[Aggregated | Joint, Field(discriminator="kind")]
 Combination = Annotated[Auto | Single | Fixed | Fitted | Gate | Constraint, Field(discriminator="kind")]
+Ensemble = Annotated[NoEnsemble | HeadsEnsemble | AdaptersEnsemble | MembersEnsemble | OneMember, Field(discriminator="kind")]
 Augment = Annotated[NoAugment | Rrm | NeutralTies | Counterfactual, Field(discriminator="kind")]
 Decorrelation = Annotated[Plain | Odin, Field(discriminator="kind")]
 
@@ -212,7 +262,9 @@ class TrainConfig(Settings):
     combination: Combination = Field(default=Auto(), description="how named objectives become one reward; auto: by what the data hold")
     ratings: Ratings = Field(default=Ratings(), description="how ratings and their heads are trained")
     decorrelation: Decorrelation = Field(default=Plain(), description="keep the length of a response out of its reward")
+    ensemble: Ensemble = Field(default=NoEnsemble(), description="several members that disagree where the reward is uncertain")
     augment: Augment = Field(default=NoAugment(), description="rows made from the training part, after the split, by `preferent train`")
+    steps: Steps = Field(default=Steps(), description="how solutions in steps are read")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on GPUs that have it, else fp32")
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass: less memory, more time")
     dropout: bool = Field(default=False, description="keep the base's dropout; off, both responses are scored by the same network")

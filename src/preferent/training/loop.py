@@ -19,11 +19,22 @@ from accelerate import Accelerator
 from peft import PeftModel
 
 from preferent.core.errors import FitError
+from preferent.core.records import StepLabels
 from preferent.models.packing import PackedBatch
 from preferent.models.reward_model import RewardModel
+from preferent.models.steps import StepRewardModel
 from preferent.training import state
 from preferent.training.batches import plan_epoch, split_micro, split_ranks
-from preferent.training.config import Joint, Odin, TrainConfig, resolved_learning_rate, resolved_micro_tokens, schedule_factor
+from preferent.training.config import (
+    HeadsEnsemble,
+    Joint,
+    Odin,
+    TrainConfig,
+    resolved_learning_rate,
+    resolved_micro_tokens,
+    schedule_factor,
+)
+from preferent.training.ensemble import Draw, members_loss
 from preferent.training.heads import Plan
 from preferent.training.held_out import HeldOut, measure
 from preferent.training.losses import annotator_prior
@@ -33,6 +44,7 @@ from preferent.training.observer import Observer
 from preferent.training.odin import collected, step_part
 from preferent.training.prepare import Prepared, TokenGroup
 from preferent.training.signals import StopRequest
+from preferent.training.steps import pack_steps
 from preferent.training.trainee import Outputs
 
 # Without `save_every`, a run saves its state this often (seconds), so that a crash costs minutes.
@@ -78,12 +90,16 @@ class Run:
     left_out: int
     # Builds the model as it was before the first step, for gathering sharded weights.
     rebuild: Callable[[], tuple[RewardModel, PeftModel | None]]
+    # Held-out solutions in steps, on which threshold and aggregation are chosen at the end.
+    validation: tuple[StepLabels, ...] = ()
 
     @property
     def micro_tokens(self) -> int:
         return resolved_micro_tokens(self.config, self.accelerator.device.type)
 
     def pack(self, groups: Sequence[TokenGroup]) -> PackedBatch:
+        if isinstance(self.model, StepRewardModel):
+            return pack_steps(self.model, groups).to(self.accelerator.device)
         prompts = [item.prompt.tolist() for item in groups if item.prompt is not None]
         batch = self.model.pack([[ids.tolist() for ids in item.ids] for item in groups], prompts or None)
         return batch.to(self.accelerator.device)
@@ -222,7 +238,7 @@ def backward(run: Run, micro: Sequence[int], whole: Whole, bad: list[tuple[int, 
     else:
         outputs = run.trainee(run.pack(groups))
         try:
-            loss = summed_loss(outputs, groups, run.config.loss, rating_weight=run.config.ratings.weight) / whole.weight + nothing(outputs)
+            loss = summed(outputs, groups, run.config) / whole.weight + nothing(outputs)
         except NonFiniteError as error:
             bad += zip(error.records, names_of(groups, error.records), strict=True)
             # Goes on, since the other processes would wait for ever; the gradient takes the news to them.
@@ -237,6 +253,13 @@ def backward(run: Run, micro: Sequence[int], whole: Whole, bad: list[tuple[int, 
     # Gradients are averaged over processes; the loss was divided by the weight of all of them.
     accelerator.backward(loss * accelerator.num_processes)
     return told
+
+
+def summed(outputs: Outputs, groups: Sequence[TokenGroup], config: TrainConfig) -> torch.Tensor:
+    """The summed loss of the reward, or the mean of those of K heads, each on its own resample."""
+    if isinstance(config.ensemble, HeadsEnsemble):
+        return members_loss(outputs, groups, config.loss, draw=Draw(config.ensemble.bootstrap, config.seed, config.ensemble.size))
+    return summed_loss(outputs, groups, config.loss, rating_weight=config.ratings.weight)
 
 
 def prior(annotator_A2: torch.Tensor, config: TrainConfig) -> torch.Tensor:

@@ -16,6 +16,7 @@ from preferent.training import losses
 from preferent.training.config import BradleyTerry, Davidson, Loss, PlackettLuce, RaoKupper
 from preferent.training.groups import GroupRanking, GroupRatings
 from preferent.training.prepare import TokenGroup
+from preferent.training.step_targets import targets_of
 from preferent.training.trainee import Outputs
 
 
@@ -78,7 +79,10 @@ def edges_of(groups: Sequence[TokenGroup], *, without_rankings: bool = False) ->
 
 
 def weight_of(groups: Sequence[TokenGroup], loss: Loss, *, rating_weight: float = 1.0) -> float:
-    """What the summed loss of these groups is divided by to make a mean: per comparison, or per choice of a ranking, and per rating."""
+    """What the summed loss of these groups is divided by to make a mean: per comparison, or per choice of a ranking, and per rating; of
+    solutions in steps per labelled step."""
+    if groups and groups[0].steps is not None:
+        return float(sum(item.n_values for item in groups))
     rated = rating_weight * sum(len(item.group.ratings.value_M) for item in groups)
     if isinstance(loss, PlackettLuce):
         edges = sum(float(item.group.weight_E[~item.group.from_ranking_E].sum()) for item in groups)
@@ -91,19 +95,29 @@ def summed_loss(outputs: Outputs, groups: Sequence[TokenGroup], loss: Loss, *, r
 
     Raises NonFiniteError naming the records when one is NaN or infinite.
     """
+    if groups[0].steps is not None:
+        return step_loss(outputs, groups)
     listwise = isinstance(loss, PlackettLuce)
     edges = edges_of(groups, without_rankings=listwise)
     loss_E = edge_loss(outputs, edges, loss)
-    _refuse_non_finite(loss_E, edges.record_E)
+    refuse_non_finite(loss_E, edges.record_E)
     total = (loss_E * edges.weight_E.to(loss_E)).sum()
     if listwise:
-        total = total + _ranking_loss(outputs.reward_R * _scale(outputs, -1), groups)
+        total = total + ranking_loss(outputs.reward_R * _scale(outputs, -1), groups)
     ratings = ratings_of(groups)
     if len(ratings.value_M):
         loss_M = rating_loss(outputs, ratings)
-        _refuse_non_finite(loss_M, torch.from_numpy(ratings.record_M))
+        refuse_non_finite(loss_M, torch.from_numpy(ratings.record_M))
         total = total + rating_weight * loss_M.sum()
     return total
+
+
+def step_loss(outputs: Outputs, groups: Sequence[TokenGroup]) -> torch.Tensor:
+    """Sum of the cross entropies of all labelled steps of a batch; steps that nobody labelled are not read at all."""
+    targets = targets_of(item.steps for item in groups)
+    loss_S = losses.step_cross_entropy(outputs.reward_R, torch.from_numpy(targets.label_S).to(outputs.values_RC.device))
+    refuse_non_finite(loss_S, torch.from_numpy(targets.record_S))
+    return loss_S.sum()
 
 
 def ratings_of(groups: Sequence[TokenGroup]) -> GroupRatings:
@@ -175,7 +189,7 @@ def _heard(annotator_A2: torch.Tensor, d_E: torch.Tensor, edges: Edges) -> torch
     return torch.where(who_E >= 0, seen_E, d_E)
 
 
-def _ranking_loss(reward_R: torch.Tensor, groups: Sequence[TokenGroup]) -> torch.Tensor:
+def ranking_loss(reward_R: torch.Tensor, groups: Sequence[TokenGroup]) -> torch.Tensor:
     """Weighted sum over the rankings of a batch."""
     rankings: list[GroupRanking] = []
     index_N, rank_N, member_N = [], [], []
@@ -191,7 +205,7 @@ def _ranking_loss(reward_R: torch.Tensor, groups: Sequence[TokenGroup]) -> torch
         return reward_R.new_zeros(())
     index_N, rank_N, member_N = (torch.from_numpy(np.concatenate(parts)).to(reward_R.device) for parts in (index_N, rank_N, member_N))
     loss_G = losses.plackett_luce(reward_R[index_N], rank_N, ranking_N=member_N, n_rankings=len(rankings))
-    _refuse_non_finite(loss_G, torch.tensor([ranking.record for ranking in rankings]))
+    refuse_non_finite(loss_G, torch.tensor([ranking.record for ranking in rankings]))
     return (loss_G * torch.tensor([ranking.weight for ranking in rankings]).to(loss_G)).sum()
 
 
@@ -203,7 +217,8 @@ class NonFiniteError(FitError):
         self.records = tuple(records)
 
 
-def _refuse_non_finite(loss_E: torch.Tensor, record_E: torch.Tensor) -> None:
+def refuse_non_finite(loss_E: torch.Tensor, record_E: torch.Tensor) -> None:
+    """Raise NonFiniteError that names the records whose loss is not a finite number."""
     bad_E = ~torch.isfinite(loss_E.detach()).cpu()
     if bool(bad_E.any()):
         raise NonFiniteError(sorted(set(record_E[bad_E].tolist())))
