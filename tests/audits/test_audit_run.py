@@ -101,6 +101,18 @@ def test_asking_less_changes_no_number(bold: Audit):
         audit(scorer, only=("lenght",))
 
 
+def test_a_stronger_scorer_judges_best_of_n():
+    """The shortest reply wins for one, the longest for gold: choosing harder can only hurt, and labels are not asked."""
+    short = FakeScorer(lambda e: -float(len(e.response)), name="short")
+    found = audit(short, settings=FAST, only=("hackability",), gold=length_scorer(), maths=maths)
+    gain = next(line for line in found.bad if line.name == "best-of-n gain")
+    assert gain.estimate.high < 0
+    assert len(gain.examples[0].left) > len(gain.examples[0].right)  # left is gold's choice
+    assert "the scorer length" in next(answer for answer in found.answers).about[-1]
+    labelled = audit(truth(), settings=FAST, only=("hackability",), maths=maths)
+    assert "the labels" in labelled.answers[0].about[-1]
+
+
 def test_a_memo_asks_for_every_text_once():
     asked = []
 
