@@ -193,4 +193,4 @@ def _coarse_kl(proxy_PN: Floats, grades: int, ns: Sequence[int]) -> Floats:
     """Exact KL of a judge that sees only `grades` equally wide grades of the same proxy, mean over prompts, shape (K,)."""
     low_P1, high_P1 = proxy_PN.min(axis=1, keepdims=True), proxy_PN.max(axis=1, keepdims=True)
     grade_PN = np.minimum(np.floor((proxy_PN - low_P1) / np.maximum(high_P1 - low_P1, 1e-300) * grades), grades - 1)
-    return np.array([np.mean([exact_kl(row, n) for row in grade_PN]) for n in ns])
+    return np.array([float(np.mean([exact_kl(row, n) for row in grade_PN])) for n in ns], dtype=np.float64)
