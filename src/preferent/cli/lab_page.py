@@ -56,8 +56,13 @@ def svg(figure: Figure) -> str:
         colour = {label: COLOURS[k % len(COLOURS)] for k, label in enumerate(labels)}
         for axes, panel in zip(row, panels, strict=True):
             _panel(axes, panel, colour)
-        if len(panels) > 1:
-            row[-1].set_ylabel("")
+        # Few seeds have wide bands; the curves decide the scale, or they would be flat lines in the middle.
+        values = [value for panel in panels for line in panel.lines for value in line.y]
+        room = 0.4 * ((max(values) - min(values)) or 1.0)
+        low, high = row[0].get_ylim()
+        row[0].set_ylim(max(low, min(values) - room), min(high, max(values) + room))
+        for axes in row[1:]:
+            axes.set_ylabel("")
         handles, names = row[0].get_legend_handles_labels()
         canvas.legend(handles, [clean(name, 60) for name in names], loc="outside upper left", ncols=2)
 
@@ -77,12 +82,6 @@ def _panel(axes: Axes, panel: Panel, colour: dict[str, str]) -> None:
             axes.fill_between(line.x, line.low, line.high, color=shade, alpha=0.15, linewidth=0)
         axes.plot(line.x, line.y, "o-", color=shade, linewidth=1.5, markersize=3.5, label=line.label)
     axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
-    values = [value for line in panel.lines for value in line.y]
-    room = 0.12 * ((max(values) - min(values)) or 1.0)
-    # Few seeds have wide bands; the curves decide the scale, or they would be flat lines in the middle.
-    low, high = axes.get_ylim() if not axes.get_shared_y_axes().get_siblings(axes)[1:] else (None, None)
-    if low is not None and high is not None:
-        axes.set_ylim(max(low, min(values) - 3 * room), min(high, max(values) + 3 * room))
 
 
 def _dots(axes: Axes, dots: Dots) -> None:
