@@ -270,7 +270,7 @@ def table(rows: Sequence[dict[str, Any]], constructed: dict[str, list[str]]) -> 
             those = [row for row in biased if (row["planted"], row["strength"]) == (kind, strength)]
             hits = sum(kind in row["found"] for row in those)
             size = np.mean([row["effects"][kind] for row in those]) if those else np.nan
-            cells.append(f"{f'{hits} of {len(those)}, effect {size:+.2f}':>34}")
+            cells.append(f"{f'{hits} of {len(those)}, effect {size:+.2f}' if those else 'not run':>34}")
         print(f"{kind:<22}" + "".join(cells))
     print(f"{'all':<22}" + "".join(f"{share(hits):>34}" for hits in named.values()))
     clean = [row for row in rows if not row["planted"]]
