@@ -98,8 +98,12 @@ class StepRewardModel(RewardModel):
         device: str | None = None,
         dtype: torch.dtype | None = None,
         trust_remote_code: bool = False,
+        reduction: str = "mean",
     ) -> StepRewardModel:
-        """A step model's checkpoint folder. Raises ModelError for anything else: how steps were marked in training cannot be guessed."""
+        """A step model's checkpoint folder. Raises ModelError for anything else: how steps were marked in training cannot be guessed; and
+        ConfigError for a reduction other than "mean", since a step model has one member."""
+        if reduction != "mean":
+            raise ConfigError(f"reduction {reduction!r}: a step model has one member, allowed: 'mean'")
         card = read_card(Path(path))
         if card is None or card.steps is None:
             raise ModelError(

@@ -33,7 +33,11 @@ class TokenHead:
         self.causal = causal
 
     def position_offset(self, model: Any) -> int:
-        return model.config.pad_token_id + 1 if isinstance(model, RobertaForTokenClassification) else 0
+        if not isinstance(model, RobertaForTokenClassification):
+            return 0
+        pad = model.config.pad_token_id
+        assert pad is not None
+        return pad + 1
 
     def features(self, model: Any, hidden_TW: torch.Tensor, batch: PackedBatch) -> torch.Tensor:
         """Shape (N, W): one row per token that is read."""

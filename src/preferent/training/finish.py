@@ -17,6 +17,7 @@ from preferent.models.checkpoint import Calibration
 from preferent.models.lora import merge_lora, save_adapter
 from preferent.models.objectives import Heads
 from preferent.models.reward_model import RewardModel
+from preferent.models.steps import StepRewardModel
 from preferent.training import state
 from preferent.training.batches import split_micro
 from preferent.training.config import Joint
@@ -26,6 +27,7 @@ from preferent.training.objective import edges_of
 from preferent.training.settle import calibrations, learned_weights, set_spec, settle_gate, settle_multiplier
 from preferent.training.skills import NAME as SKILLS
 from preferent.training.skills import Skill, skills
+from preferent.training.steps import settle_steps
 from preferent.training.trainee import Trainee, trainee_of
 
 
@@ -83,6 +85,11 @@ def finish(run: Run, progress: Progress, output: Path, *, path: str, data: dict[
             if learned:
                 rows = (json.dumps(skill.to_dict(), ensure_ascii=False) for skill in learned)
                 (output / SKILLS).write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+            if isinstance(model, StepRewardModel):
+                chosen, notes = settle_steps(model, run.validation, calibration, seed=run.config.seed, asked=run.config.steps.aggregation)
+                metrics |= chosen
+                for note in notes:
+                    run.observer.noted(note)
             model.module.eval()
             model.save(output, model.card.model_copy(update=card))
             shutil.rmtree(run.checkpoints, ignore_errors=True)

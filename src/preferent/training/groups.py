@@ -217,6 +217,11 @@ def _same(name: str, response: str) -> DataError:
     )
 
 
+def empty_group(prompt: Prompt, names: dict[int, str]) -> Group:
+    """A group in which nothing is compared: its prompt, and what its records are called."""
+    return _finish(_Draft(prompt, names=names))
+
+
 def _finish(draft: _Draft) -> Group:
     edges = zip(*draft.edges, strict=True) if draft.edges else iter([()] * 11)
     i, j, p, weight, margin, tie, record, ranked, objective, annotator, first = edges

@@ -17,13 +17,18 @@ from numpy.typing import NDArray
 from preferent.models.packing import PackedBatch
 from preferent.training.objective import edges_of, ratings_of
 from preferent.training.prepare import Prepared, TokenGroup
+from preferent.training.step_targets import targets_of
 
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
     """Every held-out comparison: the difference of its column, i minus j, with what people said, its prompt, its record, its column (-1:
     the reward) and the scale on which it is compared, all shape (E,). Every held-out rating: value less rating on the scale of its
-    objective, its column and its record, shape (M,)."""
+    objective, its column and its record, shape (M,).
+
+    Of solutions in steps: every labelled step is compared with 0, so that margin_E is its logit and p_E the label, the probability that
+    it is right; NLL, accuracy and temperature mean the same there.
+    """
 
     margin_E: NDArray[np.float64]
     p_E: NDArray[np.float64]
@@ -112,7 +117,7 @@ def scored(
                 outputs = model(pack(groups))
                 log_scale_C = outputs.log_scale_C
                 values_RC = outputs.values_RC.double().cpu().numpy()
-                ends = np.cumsum([len(item.ids) for item in groups])
+                ends = np.cumsum([item.n_values for item in groups])
                 values_of |= dict(zip(numbers, np.split(values_RC, ends[:-1]), strict=True))
     finally:
         model.train(was_training)
@@ -133,7 +138,28 @@ def _gathered(values_of: dict[int, NDArray[np.float64]], world: int) -> dict[int
     return together
 
 
+def _of_steps(prepared: Prepared, values: Sequence[NDArray[np.float64]]) -> HeldOut:
+    targets = targets_of(item.steps for item in prepared.groups)
+    code: dict[str, int] = {}
+    prompt_G = [code.setdefault(item.group.prompt_key, len(code)) for item in prepared.groups]
+    one_S, none = np.ones(len(targets.label_S)), np.empty(0, dtype=np.int64)
+    return HeldOut(
+        margin_E=np.concatenate(values)[:, -1],
+        p_E=targets.label_S,
+        weight_E=one_S,
+        prompt_E=np.repeat(prompt_G, [item.n_values for item in prepared.groups]),
+        record_E=targets.record_S,
+        objective_E=np.full(len(one_S), -1),
+        scale_E=one_S,
+        error_M=np.empty(0),
+        objective_M=none,
+        record_M=none,
+    )
+
+
 def _compare(prepared: Prepared, values: Sequence[NDArray[np.float64]], log_scale_C: NDArray[np.float64] | None) -> HeldOut:
+    if prepared.groups[0].steps is not None:
+        return _of_steps(prepared, values)
     edges, ratings = edges_of(prepared.groups), ratings_of(prepared.groups)
     values_RC = np.concatenate(values)
     column_E = edges.objective_E.numpy()

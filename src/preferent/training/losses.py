@@ -60,6 +60,17 @@ def squared_error(value_M: Tensor, rating_M: Tensor) -> Tensor:
     return (_wide(value_M) - rating_M.to(_wide(value_M))).square()
 
 
+def step_cross_entropy(logit_S: Tensor, label_S: Tensor) -> Tensor:
+    """Cross entropy of soft labels against sigma(logit), shape (S,): `-y log sigma(z) - (1 - y) log sigma(-z)`.
+
+    label: the probability that a step is right, in [0, 1] (Lightman et al. 2023 with 0 and 1; Wang et al. 2024, "Math-Shepherd", eq. 6,
+    whose soft labels are shares of rollouts that come out right). A step without a label is not among the S.
+    """
+    logit_S = _wide(logit_S)
+    label_S = label_S.to(logit_S)
+    return -label_S * logsigmoid(logit_S) - (1.0 - label_S) * logsigmoid(-logit_S)
+
+
 def annotator_logits(d_E: Tensor, slope_E: Tensor, position_E: Tensor, first_E: Tensor) -> Tensor:
     """What an annotator makes of a reward difference, shape (E,): `slope d + position first`.
 

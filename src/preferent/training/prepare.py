@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from preferent.models.packing import packed_length
 from preferent.models.reward_model import RewardModel
 from preferent.training.groups import Group
+from preferent.training.step_targets import StepTargets
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,19 @@ class TokenGroup:
     """A group whose responses are token ids (int32, prompt included); the edges are the group's own, the texts are let go.
 
     prompt: the ids of the prompt alone, where the heads look at it; None otherwise. length_R: tokens of each response without its prompt,
-    before anything was dropped, where they were asked for.
+    before anything was dropped, where they were asked for. steps: of solutions in steps, where each is read and what was said there.
     """
 
     ids: tuple[NDArray[np.int32], ...]
     group: Group
     prompt: NDArray[np.int32] | None = None
     length_R: NDArray[np.int64] | None = None
+    steps: StepTargets | None = None
+
+    @property
+    def n_values(self) -> int:
+        """Rows of values that the model gives for this group: one per response, or per step that is labelled."""
+        return len(self.ids) if self.steps is None else len(self.steps.label_S)
 
     def bundle(self) -> list[list[int]]:
         """What is packed together: the prompt alone, if wanted, then the responses."""
@@ -89,4 +96,4 @@ def prepare(model: RewardModel, groups: Sequence[Group], *, lengths: bool = Fals
 
 def sizes(groups: Sequence[TokenGroup], *, share: bool) -> NDArray[np.int64]:
     """Tokens that each group takes in a forward pass, shape (G,)."""
-    return np.array([packed_length(item.bundle(), share=share) for item in groups], dtype=np.int64)
+    return np.array([packed_length(item.bundle(), share=share, each=item.steps is not None) for item in groups], dtype=np.int64)

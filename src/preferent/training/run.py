@@ -22,11 +22,12 @@ from accelerate.utils import DistributedType
 from peft import PeftModel
 
 from preferent.core.errors import ConfigError, DataError, ExistsError
-from preferent.core.records import Preference, Ranking, Rating, Vote
+from preferent.core.records import Preference, Ranking, Rating, StepLabels, Vote
 from preferent.core.settings import to_toml
 from preferent.models.checkpoint import CARD
 from preferent.models.lora import add_lora
 from preferent.models.reward_model import RewardModel
+from preferent.models.steps import StepRewardModel
 from preferent.training import state
 from preferent.training.config import BradleyTerry, Joint, Lora, Odin, TrainConfig, resolved_head_rate, resolved_learning_rate
 from preferent.training.finish import TrainResult, finish
@@ -44,11 +45,13 @@ from preferent.training.prepare import prepare, sizes
 from preferent.training.session import session
 from preferent.training.signals import stop_on_sigterm
 from preferent.training.skills import annotators_of
+from preferent.training.steps import only_steps, prepare_steps, step_notes, without_steps
 from preferent.training.trainee import Trainee, checkpoint_activations, silence_dropout, trainee_of
 
-Record = Preference | Ranking | Rating | Vote
+Record = Preference | Ranking | Rating | StepLabels | Vote
 
 
+PairRecord = Preference | Ranking | Rating | Vote
 # A single number has to go a long way: from 1 to the scale that a comparison is made on, say.
 SCALAR_FACTOR = 10.0
 
@@ -66,7 +69,8 @@ def train(
     """Train a reward model on `records` and write it to the folder `output`.
 
     Votes need `votes.kind = "joint"`: then the traits of their annotators are fitted together with the rewards. Ratings, and preferences
-    with an objective, give every objective a head (see `heads.plan_heads`).
+    with an objective, give every objective a head (see `heads.plan_heads`). Step labels, which go with no other records, train a process
+    reward model; its threshold and aggregation are chosen on `held_out`.
 
     `held_out` steers early stopping and fits the temperature; it may be empty, and then neither happens. `data` (the ledger) is
     kept in the checkpoint. With `resume` the run goes on from its last saved state, to the same weights as without the stop.
@@ -79,7 +83,7 @@ def train(
     _refuse_overwrite(output, resume=resume)
     if not records:
         raise DataError("there is nothing to train on: no records", hint="look at the ledger of `preferent check`")
-    annotators = _annotators(records, config)
+    annotators = _annotators(without_steps(records), config)
     with session(config, output) as accelerator:
         run = _set_up(accelerator, config, (records, held_out), output, observer or Observer(), annotators)
         checked = _check_first_batch(run)
@@ -106,15 +110,19 @@ def _set_up(
 ) -> Run:
     """A run before its first step. `data` is (training records, held-out records)."""
     refuse_dropout(config)
-    plan = plan_heads(data[0], config)
-    kept, left_out = leave_out_unknown(data[1], plan)
+    solutions, validation = only_steps(data[0], data[1], config)
+    pairs, held_pairs = without_steps(data[0]), without_steps(data[1])
+    plan = plan_heads(pairs, config)
+    kept, left_out = leave_out_unknown(held_pairs, plan)
     model, adapter = _model(config, data[0], plan)
     lengths = isinstance(config.decorrelation, Odin)
     groups_of = partial(group_records, annotators=annotators, columns=plan.columns)
     train_part, held_out_part = (
         prepare(model, split_groups(groups_of(records), max_responses=config.max_responses, seed=config.seed), lengths=lengths)
-        for records in (data[0], kept)
+        for records in (pairs, kept)
     )
+    if isinstance(model, StepRewardModel):
+        train_part, held_out_part = (prepare_steps(model, part, most=config.max_responses) for part in (solutions, validation))
     held_out = held_out_part if held_out_part.groups else None
     trainee = trainee_of(model, config, n_annotators=len(annotators), scaled=plan.scaled)
     identity = identity_of(config, train_part, held_out, trainee, precision=accelerator.mixed_precision)
@@ -137,10 +145,11 @@ def _set_up(
         plan=plan,
         left_out=left_out,
         rebuild=lambda: _model(config, data[0], plan),
+        validation=validation,
     )
 
 
-def _annotators(records: Sequence[Record], config: TrainConfig) -> tuple[str, ...]:
+def _annotators(records: Sequence[PairRecord], config: TrainConfig) -> tuple[str, ...]:
     """Whose traits are fitted; ConfigError for settings that make nothing of votes."""
     annotators = annotators_of(records)
     if annotators and not isinstance(config.votes, Joint):
@@ -180,9 +189,12 @@ def _refuse_overwrite(output: Path, *, resume: bool) -> None:
 def _model(config: TrainConfig, records: Sequence[Record], plan: Plan) -> tuple[RewardModel, PeftModel | None]:
     """The reward model as it is before the first step, the same for the same settings and data."""
     stated = config.max_length if "max_length" in config.model_fields_set else None
-    model = RewardModel.create(
-        config.base, max_length=stated, texts=_texts(records), seed=config.seed, trust_remote_code=config.trust_remote_code
-    )
+    how: dict[str, Any] = {"max_length": stated, "texts": _texts(records), "seed": config.seed}
+    how["trust_remote_code"] = config.trust_remote_code
+    if isinstance(records[0], StepLabels):
+        model = StepRewardModel.create(config.base, **how, separator=config.steps.separator, split=config.steps.split)
+    else:
+        model = RewardModel.create(config.base, **how)
     if not config.share_prompts:
         model.module.share = False
     if not config.dropout:
@@ -206,6 +218,8 @@ def _texts(records: Iterable[Record]) -> Iterator[str]:
         yield from (message.content for message in record.prompt)
         if isinstance(record, Rating):
             yield record.response
+        elif isinstance(record, StepLabels):
+            yield from record.steps
         else:
             yield from record.responses if isinstance(record, Ranking) else (record.response_a, record.response_b)
 
@@ -283,5 +297,8 @@ def _note(run: Run, checked: PathCheck) -> None:
     if part.over_long:
         cut = f", {part.response_cut} of them into the response" if part.response_cut else ""
         run.observer.noted(f"{part.over_long} responses are longer than {limit} tokens with their prompt and lost its beginning{cut}")
-    if run.held_out is None:
+    if isinstance(run.model, StepRewardModel):
+        for note in step_notes(run.model, run.validation):
+            run.observer.noted(note)
+    elif run.held_out is None:
         run.observer.noted("no held-out pairs: no early stopping, no temperature")
