@@ -102,8 +102,6 @@ class RewardModel:
             )
         if card is not None and card.steps is not None:
             raise ModelError(f"{str(path)!r} is a step model", hint="StepRewardModel.load loads it")
-        if card is not None and card.steps is not None:
-            raise ModelError(f"{str(path)!r} is a step model", hint="StepRewardModel.load loads it")
         if card is None:
             card = _foreign_card(str(path), model, tokenizer)
         loaded = cls(RewardModule(model), tokenizer, card, name=Path(path).name or str(path))

@@ -224,18 +224,6 @@ class Steps(Settings):
     )
 
 
-class Steps(Settings):
-    separator: str | None = Field(
-        default=None, min_length=1, description="text that ends every step; none: a blank line, or [SEP] where a tokenizer drops those"
-    )
-    split: Literal["auto", "blank_lines", "lines"] = Field(
-        default="auto", description="what makes steps of a text; auto: its blank lines, or its lines where it has none"
-    )
-    aggregation: Literal["auto", "product", "minimum", "mean", "last"] = Field(
-        default="auto", description="of step scores to one reward; auto: what orders held-out solutions best, fitted weights included"
-    )
-
-
 class EarlyStopping(Settings):
     patience: int = Field(default=3, ge=1, description="evaluations in a row without a better held-out loss that end the run")
     min_delta: float = Field(default=0.0, ge=0.0, description="a held-out loss is better if it is lower by more than this")
@@ -276,7 +264,6 @@ class TrainConfig(Settings):
     decorrelation: Decorrelation = Field(default=Plain(), description="keep the length of a response out of its reward")
     ensemble: Ensemble = Field(default=NoEnsemble(), description="several members that disagree where the reward is uncertain")
     augment: Augment = Field(default=NoAugment(), description="rows made from the training part, after the split, by `preferent train`")
-    steps: Steps = Field(default=Steps(), description="how solutions in steps are read")
     steps: Steps = Field(default=Steps(), description="how solutions in steps are read")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on GPUs that have it, else fp32")
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass: less memory, more time")

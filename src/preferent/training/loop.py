@@ -20,10 +20,8 @@ from peft import PeftModel
 
 from preferent.core.errors import FitError
 from preferent.core.records import StepLabels
-from preferent.core.records import StepLabels
 from preferent.models.packing import PackedBatch
 from preferent.models.reward_model import RewardModel
-from preferent.models.steps import StepRewardModel
 from preferent.models.steps import StepRewardModel
 from preferent.training import state
 from preferent.training.batches import plan_epoch, split_micro, split_ranks
@@ -46,7 +44,6 @@ from preferent.training.observer import Observer
 from preferent.training.odin import collected, step_part
 from preferent.training.prepare import Prepared, TokenGroup
 from preferent.training.signals import StopRequest
-from preferent.training.steps import pack_steps
 from preferent.training.steps import pack_steps
 from preferent.training.trainee import Outputs
 
@@ -95,16 +92,12 @@ class Run:
     rebuild: Callable[[], tuple[RewardModel, PeftModel | None]]
     # Held-out solutions in steps, on which threshold and aggregation are chosen at the end.
     validation: tuple[StepLabels, ...] = ()
-    # Held-out solutions in steps, on which threshold and aggregation are chosen at the end.
-    validation: tuple[StepLabels, ...] = ()
 
     @property
     def micro_tokens(self) -> int:
         return resolved_micro_tokens(self.config, self.accelerator.device.type)
 
     def pack(self, groups: Sequence[TokenGroup]) -> PackedBatch:
-        if isinstance(self.model, StepRewardModel):
-            return pack_steps(self.model, groups).to(self.accelerator.device)
         if isinstance(self.model, StepRewardModel):
             return pack_steps(self.model, groups).to(self.accelerator.device)
         prompts = [item.prompt.tolist() for item in groups if item.prompt is not None]

@@ -17,7 +17,6 @@ from preferent.training.config import BradleyTerry, Davidson, Loss, PlackettLuce
 from preferent.training.groups import GroupRanking, GroupRatings
 from preferent.training.prepare import TokenGroup
 from preferent.training.step_targets import targets_of
-from preferent.training.step_targets import targets_of
 from preferent.training.trainee import Outputs
 
 
@@ -98,8 +97,6 @@ def summed_loss(outputs: Outputs, groups: Sequence[TokenGroup], loss: Loss, *, r
     """
     if groups[0].steps is not None:
         return step_loss(outputs, groups)
-    if groups[0].steps is not None:
-        return step_loss(outputs, groups)
     listwise = isinstance(loss, PlackettLuce)
     edges = edges_of(groups, without_rankings=listwise)
     loss_E = edge_loss(outputs, edges, loss)
@@ -113,14 +110,6 @@ def summed_loss(outputs: Outputs, groups: Sequence[TokenGroup], loss: Loss, *, r
         refuse_non_finite(loss_M, torch.from_numpy(ratings.record_M))
         total = total + rating_weight * loss_M.sum()
     return total
-
-
-def step_loss(outputs: Outputs, groups: Sequence[TokenGroup]) -> torch.Tensor:
-    """Sum of the cross entropies of all labelled steps of a batch; steps that nobody labelled are not read at all."""
-    targets = targets_of(item.steps for item in groups)
-    loss_S = losses.step_cross_entropy(outputs.reward_R, torch.from_numpy(targets.label_S).to(outputs.values_RC.device))
-    refuse_non_finite(loss_S, torch.from_numpy(targets.record_S))
-    return loss_S.sum()
 
 
 def step_loss(outputs: Outputs, groups: Sequence[TokenGroup]) -> torch.Tensor:
