@@ -11,12 +11,13 @@ import os
 import signal
 import sys
 import traceback
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from preferent.core.records import Preference, Ranking, Vote, user
+from preferent.core.records import Preference, Ranking, Rating, Vote, user
 
 WORDS = ["cat", "sat", "mat", "dog", "ate", "all", "my", "homework", "said", "blue", "green", "tree", "house"]
 
@@ -87,6 +88,66 @@ def rankings(n: int, *, seed: int = 0) -> list[Ranking]:
     return made
 
 
+GATE = {"blue": (0.8, 0.2), "green": (0.2, 0.8)}
+
+
+def counts_of(response: str) -> tuple[int, int]:
+    return response.split().count("cat"), response.split().count("dog")
+
+
+def standard(counts: tuple[int, int]) -> tuple[float, float]:
+    """0 to 3, all alike: mean 1.5, variance 1.25."""
+    return (counts[0] - 1.5) / 1.25**0.5, (counts[1] - 1.5) / 1.25**0.5
+
+
+def rated(n: int, *, seed: int = 0, missing: float = 0.4, overall: bool = True) -> list[Preference | Rating]:
+    """n prompts that begin with blue or green, each with four responses of 0 to 3 cats and 0 to 3 dogs among other words.
+
+    `feline` is 1 + cats, `canine` is 10 dogs, each rating missing with probability `missing`. Overall, a is preferred with probability
+    sigma(4 w . (z_a - z_b)), z the standardised counts; w is 0.8 and 0.2 under blue prompts, 0.2 and 0.8 under green ones.
+    """
+    rng = np.random.default_rng(seed)
+    records: list[Preference | Rating] = []
+    others = [word for word in WORDS if word not in ("cat", "dog", "blue", "green")]
+    for number in range(n):
+        colour = ("blue", "green")[number % 2]
+        prompt = user(f"{colour} {colour} " + " ".join(rng.choice(others, 4)))
+        responses = []
+        for _ in range(4):
+            c, d = rng.integers(0, 4, 2)
+            words = ["cat"] * int(c) + ["dog"] * int(d) + rng.choice(others, int(rng.integers(1, 6))).tolist()
+            responses.append(" ".join(rng.permutation(words)))
+        responses = list(dict.fromkeys(responses))
+        for place, response in enumerate(responses):
+            c, d = counts_of(response)
+            values = {name: value for name, value in (("feline", 1.0 + c), ("canine", 10.0 * d)) if rng.random() >= missing}
+            if values:
+                records.append(Rating(prompt=prompt, response=response, values=values, id=f"rating {number}.{place}"))
+        for a, b in pairwise(responses):
+            if overall:
+                z = np.subtract(standard(counts_of(a)), standard(counts_of(b)))
+                p_a = float(1.0 / (1.0 + np.exp(-4.0 * np.dot(GATE[colour], z))))
+                records.append(Preference(prompt=prompt, response_a=a, response_b=b, p_a=p_a, id=f"pair {number}"))
+    return records
+
+
+def wordy(n: int, *, seed: int = 0) -> list[Preference]:
+    """Pairs of responses that differ in cats and, apart from them, in length; people are drawn to both alike: p_a = sigma of the
+    difference in cats plus a quarter of that in words."""
+    rng = np.random.default_rng(seed)
+    others = [word for word in WORDS if word != "cat"]
+    records = []
+    for number in range(n):
+        made = []
+        for _ in range(2):
+            count, length = int(rng.integers(0, 4)), int(rng.integers(6, 19))
+            made.append(" ".join(rng.permutation(["cat"] * count + rng.choice(others, length - count).tolist())))
+        d = cats(made[0]) - cats(made[1]) + 0.25 * (len(made[0].split()) - len(made[1].split()))
+        prompt = user(text(rng, 5))
+        records.append(Preference(prompt=prompt, response_a=made[0], response_b=made[1], p_a=float(1 / (1 + np.exp(-d))), id=f"w{number}"))
+    return records
+
+
 def make_base(folder: Path, kind: str = "qwen3", **more: Any) -> Path:
     """A folder with a random backbone, 2 layers and 32 wide, and a tokenizer that knows the words; `more` goes to its config."""
     import torch
@@ -128,7 +189,8 @@ def run_job(job: dict[str, Any]) -> None:
 
     output, config: of the run. resume. n, noise: size and noise of the training data. signal_at: [step, signal]. fsync_at: die at this
     call of fsync, which finds a state half written, written, or moved but older ones not yet removed. torn_at: die at this write of
-    tensors with half of the file written. die_in_finish: die when the last step is done. votes: train on single votes of a crowd.
+    tensors with half of the file written. die_in_finish: die when the last step is done. votes: train on single votes of a crowd. world:
+    the name of another planted world.
     """
     from preferent.training import run as run_module
     from preferent.training import state
@@ -162,9 +224,12 @@ def run_job(job: dict[str, Any]) -> None:
     if job.get("die_in_finish"):
         run_module.finish = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)
     noise, made = job.get("noise", 0.0), crowd(60) if job.get("votes") else planted(job.get("n", 60), noise=job.get("noise", 0.0))
+    held_out = planted(40, seed=1, noise=noise)
+    if "world" in job:
+        made, held_out = (globals()[job["world"]](n, seed=seed) for seed, n in enumerate((30, 12)))
     run_module.train(
         made,
-        planted(40, seed=1, noise=noise),
+        held_out,
         load_config(None, job["config"]),
         job["output"],
         resume=job.get("resume", False),

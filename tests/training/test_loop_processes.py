@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loop_worlds import clumped, losses, make_base, planted
+from loop_worlds import clumped, losses, make_base, planted, rated, wordy
 from safetensors.numpy import load_file
 
 from preferent.training.config import load_config
@@ -53,9 +53,11 @@ def pairs_of_runs(base: Callable[..., str], tmp_path_factory: pytest.TempPathFac
         },
         # SIGTERM reaches one process, and both save and stop; then they go on.
         "stopped": {"config": {"base": base(), **SAME}, "data": ["planted", 120], "stop_at": 3},
+        "gate": {"config": {"base": base(), **SAME, "combination.kind": "gate", "micro_tokens": "100"}, "data": ["rated", 20]},
+        "odin": {"config": {"base": base(), **SAME, "decorrelation.kind": "odin", "micro_tokens": "100"}, "data": ["wordy", 60]},
         "not a number": {"config": {"base": base(), **TOO_HIGH}, "data": ["planted", 60]},
     }
-    made = {"planted": planted, "clumped": clumped}
+    made = {"planted": planted, "clumped": clumped, "rated": rated, "wordy": wordy}
     for name, job in jobs.items():
         job["output"] = str(folder / "two" / name)
         if name != "not a number":
@@ -68,7 +70,7 @@ def pairs_of_runs(base: Callable[..., str], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["pairs", "few groups", "encoder", "early", "stopped"])
+@pytest.mark.parametrize("name", ["pairs", "few groups", "encoder", "early", "stopped", "gate", "odin"])
 def test_two_processes_train_as_one(pairs_of_runs: dict[str, tuple[Path, Path]], name: str) -> None:
     one, both = pairs_of_runs[name]
     for key in ("loss", "held_out_nll", "held_out_accuracy", "grad_norm"):

@@ -113,6 +113,21 @@ def test_killed_with_more_to_restore(base: Base, run_job: RunJob, tmp_path: Path
         assert losses(tmp_path / "dry")[0] != losses(tmp_path / "whole")[0]
 
 
+@pytest.mark.parametrize(
+    ("world", "more"),
+    [("rated", {"combination.kind": "gate", "adapter.kind": "lora"}), ("wordy", {"decorrelation.kind": "odin", "micro_tokens": "100"})],
+    ids=["gate", "odin"],
+)
+def test_heads_are_restored_to_the_byte(base: Base, run_job: RunJob, tmp_path: Path, world: str, more: dict[str, str]) -> None:
+    config = {**settings(base(initializer_range=0.1)), **more}
+    assert run_job(output=tmp_path / "whole", config=config, world=world) == 0
+    assert run_job(output=tmp_path / "cut", config=config, world=world, signal_at=[7, signal.SIGKILL]) == KILLED
+    assert run_job(output=tmp_path / "cut", config=config, world=world, resume=True) == 0
+    same_run(tmp_path / "cut", tmp_path / "whole")
+    one, other = ((tmp_path / name / "heads.safetensors").read_bytes() for name in ("cut", "whole"))
+    assert one == other
+
+
 @pytest.mark.parametrize("later", [6, 16])
 def test_the_best_weights_survive(base: Base, run_job: RunJob, tmp_path: Path, later: int) -> None:
     """A third of the labels are wrong and the rate is high: the held-out loss falls, then rises, and the run stops early."""

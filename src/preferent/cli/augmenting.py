@@ -36,12 +36,14 @@ def augmented(records: Sequence[Any], settings: Augment, *, seed: int, group_key
 
 def group_of(record: Any, key: str) -> str:
     """The value of `key` in a record's meta; ConfigError where there is none."""
-    if key not in record.meta:
+    # Ratings carry no meta.
+    meta = getattr(record, "meta", {})
+    if key not in meta:
         raise ConfigError(
-            f"--group-key {key!r}: the record {record.id!r} has no such key in its meta; it has {sorted(record.meta)}",
+            f"--group-key {key!r}: the record {record.id!r} has no such key in its meta; it has {sorted(meta)}",
             hint="every record needs the key, or the split would leak",
         )
-    return str(record.meta[key])
+    return str(meta[key])
 
 
 def pairs_of(record: Preference | Ranking) -> tuple[Preference, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -11,15 +11,26 @@ from preferent.core.records import Exchange
 
 
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """--format and --strict."""
+    """--format and --strict, of pairs and rankings."""
     from preferent.data.formats.detect import SHAPES
 
+    return _data_options(function, SHAPES)
+
+
+def all_data_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--format and --strict, of pairs, rankings and ratings."""
+    from preferent.data.ratings import ALL_SHAPES
+
+    return _data_options(function, ALL_SHAPES)
+
+
+def _data_options(function: Callable[..., Any], shapes: Sequence[str]) -> Callable[..., Any]:
     for option in (
         click.option("--strict", is_flag=True, help="Any refused row is an error."),
         click.option(
             "--format",
             "data_format",
-            type=click.Choice(["auto", *SHAPES]),
+            type=click.Choice(["auto", *shapes]),
             default="auto",
             show_default=True,
             help="The shape of the rows; auto looks at the keys of every row.",

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from preferent.audits.evaluate import evaluate
 from preferent.audits.evaluation import Evaluation
+from preferent.audits.objectives import ObjectiveStudy
+from preferent.audits.page import Section
+from preferent.cli.objectives import part, report_sections, study
 from preferent.cli.output import Progress, talk
 from preferent.cli.scorers import WithProgress
 from preferent.core.errors import ExistsError
-from preferent.core.records import Preference, Ranking, Vote
+from preferent.core.records import Preference, Ranking, Rating, Vote
 from preferent.data.sketch import write_sketch
 from preferent.training.config import TrainConfig
 from preferent.training.metrics_log import NAME as METRICS
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
     from preferent.models.reward_model import RewardModel
     from preferent.training.finish import TrainResult
 
-Record = Preference | Ranking
+Record = Preference | Ranking | Rating
 REPORT = "report.html"
 # What a run writes into its folder; --force removes a folder only if it holds one of these.
 MARKS = ("config.toml", METRICS, "preferent.json", "checkpoints")
@@ -33,11 +36,24 @@ MARKS = ("config.toml", METRICS, "preferent.json", "checkpoints")
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What the job made. `model` and `evaluation` are None on processes other than the main one, and after an interruption."""
+    """What the job made. `model`, `evaluation` and `study` are None on processes other than the main one, and after an interruption;
+    `evaluation` also where no overall preference was held out, `study` where nothing held out speaks about an objective. `sections`:
+    the study for the report."""
 
     result: TrainResult
     model: RewardModel | None = None
     evaluation: Evaluation | None = None
+    study: ObjectiveStudy | None = None
+    sections: tuple[Section, ...] = ()
+
+    @property
+    def has_report(self) -> bool:
+        """Whether anything was evaluated."""
+        return self.evaluation is not None or self.study is not None
+
+    def objectives(self) -> dict[str, Any]:
+        """The study for the JSON of a command; nothing where there is none."""
+        return {} if self.study is None else {"objectives": self.study.to_dict()}
 
 
 class Bar(Observer):
@@ -66,7 +82,10 @@ class Bar(Observer):
             self._progress(1, f"{rate}, loss {row['loss']:.3f}{self._held_out}")
 
     def evaluated(self, row: Mapping[str, Any]) -> None:
-        self._held_out = f", held-out NLL {row['held_out_nll']:.3f}"
+        if "held_out_nll" in row:
+            self._held_out = f", held-out NLL {row['held_out_nll']:.3f}"
+        else:
+            self._held_out = f", held-out ratings off by {row['held_out_rating_rmse']:.3f} sd"
 
     def close(self) -> None:
         if self._progress is not None:
@@ -96,7 +115,8 @@ def train_and_evaluate(
     ledger: Mapping[str, Any],
     resume: bool = False,
 ) -> Done:
-    """Train, then evaluate the checkpoint on `held_out`; beside it: ledger.json, evaluation.json and a sketch of the training prompts."""
+    """Train, then evaluate the checkpoint on `held_out`; beside it: ledger.json, evaluation.json (and
+    objectives.json, where objectives are named) and a sketch of the training prompts."""
     from preferent.models.reward_model import RewardModel
     from preferent.training.run import train
 
@@ -115,10 +135,19 @@ def train_and_evaluate(
     model = RewardModel.load(output, trust_remote_code=config.trust_remote_code)
     if not held_out:
         return Done(result, model)
+    parts = part(model, held_out)
+    found = None
     with Progress("evaluating", None, "responses") as progress:
-        found = evaluate(WithProgress(model, progress), held_out, temperature=model.temperature, seed=config.seed)
-    _write_json(output / "evaluation.json", found.to_dict())
-    return Done(result, model, found)
+        scorer = WithProgress(model, progress)
+        if parts.overall:
+            found = evaluate(scorer, parts.overall, temperature=parts.temperature, seed=config.seed)
+        of_heads = study(model, scorer, parts.named, seed=config.seed)
+    if found is not None:
+        _write_json(output / "evaluation.json", found.to_dict())
+    if of_heads is None:
+        return Done(result, model, found)
+    _write_json(output / "objectives.json", of_heads.to_dict())
+    return Done(result, model, found, of_heads, tuple(report_sections(model, of_heads, held_out)))
 
 
 def _write_json(path: Path, data: Mapping[str, Any]) -> None:

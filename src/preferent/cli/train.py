@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from preferent.cli.inputs import data_options
+from preferent.cli.inputs import all_data_options
 from preferent.cli.output import emit, emit_json, json_option, talk
 from preferent.cli.train_data import Reading, read_training_data
 from preferent.core.errors import ConfigError
-from preferent.data.formats.detect import Format
+from preferent.data.ratings import AnyFormat
 from preferent.training.config import TrainConfig, load_config, options
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def _parameter(name: str) -> str:
 @click.option("--config", "toml", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings as TOML; options below win.")
 @click.option("--comparisons", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
               help="Texts of judgments that carry none: id, prompt, response_a, response_b.")  # fmt: skip
-@data_options
+@all_data_options
 @click.option("--resume", is_flag=True, help="Go on with the run in the folder from its last saved state.")
 @click.option("--force", is_flag=True, help="Remove an earlier run in the folder first.")
 @json_option
@@ -58,18 +58,19 @@ def command(
     held_out_file: str | None,
     toml: Path | None,
     comparisons: Path | None,
-    data_format: Format,
+    data_format: AnyFormat,
     strict: bool,
     resume: bool,
     force: bool,
     as_json: bool,
     **settings: str | None,
 ) -> int:
-    """Train a reward model on the preferences in FILE and evaluate it on prompts held out of it.
+    """Train a reward model on the preferences and ratings in FILE and evaluate it on prompts held out of it.
 
     FILE is JSONL (plain, .gz, .zst), Parquet, a local data-set folder or a hub data-set id, in any of the shapes that
     `preferent check` knows; or judgments (comparison_id, annotator_id, choice, and the texts), which are aggregated to soft
-    preferences first or, with --votes.kind joint, train the rewards and the annotators' skills together.
+    preferences first or, with --votes.kind joint, train the rewards and the annotators' skills together. Ratings, and preferences that
+    name an objective, give each objective a head of its own; --combination.kind says how they become one reward.
 
     Start it under `accelerate launch -m preferent train ...` to use many devices.
     """
@@ -92,7 +93,7 @@ def command(
         return EXIT_SIGTERM
     if done.model is None:
         return 0
-    if done.evaluation is not None:
+    if done.has_report:
         _report(output / REPORT, sources, config, done, ledger)
     _say(done, output, as_json=as_json)
     return 0
@@ -103,14 +104,19 @@ def _say(done: Done, output: Path, *, as_json: bool) -> None:
     skills = done.result.skills
     if as_json:
         people = {"annotators": [skill.to_dict() for skill in skills]} if skills else {}
-        emit_json({"output": output, "steps": done.result.steps, "evaluation": done.evaluation, **people})
-    elif done.evaluation is not None:
-        emit(done.evaluation.render())
+        emit_json({"output": output, "steps": done.result.steps, "evaluation": done.evaluation, **people, **done.objectives()})
+    else:
+        if done.evaluation is not None:
+            emit(done.evaluation.render())
+        if done.study is not None:
+            from preferent.audits.objectives_report import render
+
+            emit(render(done.study))
     for skill in skills:
         for flag in skill.flags:
             talk(f"annotator {skill.annotator_id}: {flag} (slope {skill.slope:.2f} [{skill.slope_low:.2f}, {skill.slope_high:.2f}])")
     talk(f"reward model: {output}")
-    if done.evaluation is not None:
+    if done.has_report:
         from preferent.cli.pipeline import REPORT
 
         talk(f"report: {output / REPORT}")
@@ -128,13 +134,16 @@ def _report(path: Path, sources: Sequence[str], config: TrainConfig, done: Any, 
     from preferent.audits.report import write_report
     from preferent.training.metrics_log import read_metrics
 
-    names = ", ".join(Path(source).name for source in sources)
-    write_report(
-        path,
-        title=f"{config.base} on {names}",
-        evaluation=done.evaluation,
-        ledger=ledger,
-        curves=read_metrics(path.parent),
-        config=config.model_dump(mode="json"),
-        force=True,
-    )
+    title = f"{config.base} on {', '.join(Path(source).name for source in sources)}"
+    rest: dict[str, Any] = {
+        "ledger": ledger,
+        "curves": read_metrics(path.parent),
+        "config": config.model_dump(mode="json"),
+        "force": True,
+    }
+    if done.evaluation is not None:
+        write_report(path, title=title, evaluation=done.evaluation, extra=done.sections, **rest)
+        return
+    from preferent.audits.objectives_report import verdict_lines, write_objectives_report
+
+    write_objectives_report(path, title=title, scorer=done.model.name, found=done.sections, verdict=verdict_lines(done.study), **rest)

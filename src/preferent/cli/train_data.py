@@ -12,11 +12,12 @@ from preferent.cli.augmenting import augmented, group_of, refuse_augment, words
 from preferent.cli.judged import is_judgments, read_judged
 from preferent.core.augmented import is_made
 from preferent.core.errors import ConfigError
-from preferent.core.records import Preference, Ranking, Vote
+from preferent.core.records import Preference, Ranking, Rating, Vote
 from preferent.data.augment import without_made
-from preferent.data.formats.detect import Format
-from preferent.data.gate import Checked, check
+from preferent.data.gate import Checked
 from preferent.data.ledger import Ledger
+from preferent.data.ratings import AnyFormat, CheckedAll, check_all
+from preferent.data.ratings_ledger import MixedLedger, RatingLedger
 from preferent.training.config import Joint, NoAugment, TrainConfig
 
 
@@ -27,7 +28,7 @@ class Reading:
     output: Path
     held_out_file: str | None
     comparisons: Path | None
-    data_format: Format
+    data_format: AnyFormat
     strict: bool
 
 
@@ -35,9 +36,9 @@ class Reading:
 class TrainingData:
     """What a run gets; `notes` are said before it starts."""
 
-    records: Sequence[Preference | Ranking | Vote]
-    held_out: Sequence[Preference | Ranking]
-    ledger: Ledger
+    records: Sequence[Preference | Ranking | Rating | Vote]
+    held_out: Sequence[Preference | Ranking | Rating]
+    ledger: Ledger | RatingLedger | MixedLedger
     notes: tuple[str, ...]
 
 
@@ -53,7 +54,7 @@ def read_training_data(sources: Sequence[str], config: TrainConfig, reading: Rea
         return TrainingData(records, held_out, judged.checked.ledger, (*judged.told, *notes, *made))
     if reading.comparisons is not None:
         raise ConfigError("--comparisons goes with judgments (comparison_id, annotator_id, choice), and FILE holds none")
-    checked = check(list(sources), format=reading.data_format, strict=reading.strict)
+    checked = check_all(list(sources), format=reading.data_format, strict=reading.strict)
     records, held_out, notes = _split(checked, config, reading)
     records, made = _augmented(records, config)
     return TrainingData(records, held_out, checked.ledger, (*notes, *made))
@@ -82,7 +83,7 @@ def _augmented(records: list[Any], config: TrainConfig) -> tuple[list[Any], list
     return [*records, *made.added], words(made)
 
 
-def _split(checked: Checked, config: TrainConfig, reading: Reading) -> Any:
+def _split(checked: Checked | CheckedAll, config: TrainConfig, reading: Reading) -> Any:
     """(training records, held-out records, notes). Rows that `preferent augment` made are not held out, and do not carry a held-out
     response into training."""
     records, held_out, notes = _parted(checked, config, reading)
@@ -95,14 +96,14 @@ def _split(checked: Checked, config: TrainConfig, reading: Reading) -> Any:
     return records, held_out, notes
 
 
-def _parted(checked: Checked, config: TrainConfig, reading: Reading) -> Any:
+def _parted(checked: Checked | CheckedAll, config: TrainConfig, reading: Reading) -> Any:
     """(training records, held-out records, notes) as the file has them."""
     from preferent.data.splits import split_by_prompt
 
     records = list(checked.records())
     held_out_file = reading.held_out_file
     if held_out_file is not None:
-        other = check(held_out_file, format=reading.data_format, strict=reading.strict)
+        other = check_all(held_out_file, format=reading.data_format, strict=reading.strict)
         held_out = list(other.records())
         seen = {record.prompt for record in records}
         both = len({record.prompt for record in held_out} & seen)

@@ -53,7 +53,7 @@ def collected(
     with torch.no_grad():
         for groups in passes:
             outputs = trainee(pack(groups or [idle]))
-            part = moments(_columns(outputs), _lengths(groups or [idle]))
+            part = moments(_columns(outputs), lengths_of(groups or [idle]))
             part = part if groups else 0.0 * part
             total = part if total is None else total + part
     assert total is not None
@@ -74,7 +74,7 @@ def step_part(
     orthogonal = share * settings.orthogonal_weight * orthogonality_penalty(outputs.cosine_K, squared=squared)
     if not groups:
         return orthogonal, orthogonal.detach(), 0.0
-    own_6C = moments(_columns(outputs), _lengths(groups))
+    own_6C = moments(_columns(outputs), lengths_of(groups))
     count = outputs.quality_RK.shape[1]
     whole_6C = own_6C.detach() if total_6C is None else total_6C
     along, penalty = surrogate(own_6C, whole_6C, count, squared=squared)
@@ -89,6 +89,7 @@ def _columns(outputs: Outputs) -> torch.Tensor:
     return torch.cat([outputs.quality_RK, outputs.length_RC], dim=-1)
 
 
-def _lengths(groups: Sequence[TokenGroup]) -> torch.Tensor:
+def lengths_of(groups: Sequence[TokenGroup]) -> torch.Tensor:
+    """Tokens of every response of these groups without its prompt, shape (R,)."""
     parts = [item.length_R for item in groups if item.length_R is not None]
     return torch.from_numpy(np.concatenate(parts))

@@ -16,10 +16,12 @@ from preferent.models.objectives import CostConstraint, Heads, HeadsSpec, Prompt
 from preferent.models.reward_model import RewardModel
 from preferent.training.batches import split_micro
 from preferent.training.calibration import fit_temperature
-from preferent.training.config import Constraint
+from preferent.training.config import Constraint, Odin
 from preferent.training.constraint import dual_ascent
+from preferent.training.decorrelation import correlation, moments
 from preferent.training.held_out import HeldOut, scored
 from preferent.training.loop import Run
+from preferent.training.odin import lengths_of
 
 # Training prompts that the mean weights of a gate are taken over.
 MOST_PROMPTS = 2000
@@ -72,6 +74,30 @@ def settle_gate(run: Run, model: RewardModel) -> None:
     weights_NK = model.gate_weights(list(prompts.values())[:MOST_PROMPTS])
     combination = heads.spec.combination.model_copy(update={"mean_weights": tuple(weights_NK.mean(0).tolist())})
     set_spec(model, heads.spec.model_copy(update={"combination": combination}))
+
+
+def length_correlations(run: Run) -> dict[str, dict[str, float]]:
+    """By objective, the correlation with length (tokens of the response) of what labels were compared with, `before`, and of the head that
+    is left, `after`, over the held-out responses (the training responses without any); empty without decorrelation. Every process must
+    call it."""
+    if not isinstance(run.config.decorrelation, Odin) or run.plan.spec is None:
+        return {}
+    part = run.train if run.held_out is None else run.held_out
+    was_training = run.trainee.training
+    run.trainee.train()
+    total: torch.Tensor | None = None
+    with torch.no_grad():
+        # Length heads speak in training mode only; without dropout nothing else differs.
+        for numbers in split_micro(range(len(part.groups)), part.tokens_G, run.micro_tokens):
+            groups = [part.groups[number] for number in numbers]
+            outputs = run.trainee(run.pack(groups))
+            both = torch.cat([outputs.values_RC[:, :-1], outputs.quality_RK], dim=-1)
+            found = moments(both, lengths_of(groups))
+            total = found if total is None else total + found
+    run.trainee.train(was_training)
+    assert total is not None
+    before, after = correlation(total).split(len(run.plan.spec.objectives))
+    return {name: {"before": float(before[k]), "after": float(after[k])} for k, name in enumerate(run.plan.spec.names)}
 
 
 def set_spec(model: RewardModel, spec: HeadsSpec) -> None:
