@@ -16,7 +16,7 @@ from peft import PeftModel
 from preferent.core.errors import ModelError
 from preferent.models.ensembles import EnsembleSpec
 from preferent.models.module import RewardModule
-from preferent.models.quiet import quiet_peft
+from preferent.models.quiet import quiet_peft, quiet_transformers
 
 ADAPTERS, MEMBERS, BACKBONE = "adapters", "members", "backbone"
 # Of a run, not of a checkpoint.
@@ -54,7 +54,8 @@ def copy_ensemble(source: Path, target: Path) -> None:
 def save_backbone(model: Any, root: Path) -> None:
     """The frozen weights that adapters sit on, with the tokenizer of the folder around them."""
     place = root / ADAPTERS / BACKBONE
-    model.save_pretrained(place)
+    with quiet_transformers():
+        model.save_pretrained(place)
     for pattern in ("tokenizer*", "chat_template*", "special_tokens_map.json", "vocab*", "merges.txt"):
         for path in root.glob(pattern):
             shutil.copy2(path, place / path.name)

@@ -103,6 +103,12 @@ def on_one_scale(spec: EnsembleSpec, raw_NM: Floats) -> Floats:
     return factor_M * (raw_NM - mean_M) + float((factor_M * mean_M).mean())
 
 
+def correlations(raw_NM: Floats) -> str:
+    """The least and the greatest correlation between two members, as words."""
+    apart = np.atleast_2d(np.corrcoef(raw_NM, rowvar=False))[np.triu_indices(raw_NM.shape[1], 1)]
+    return f"{apart.min():.3f} to {apart.max():.3f}"
+
+
 def spread(values_NM: Floats) -> Floats:
     """Standard deviation over members (divided by M - 1), shape (N,)."""
     return values_NM.std(1, ddof=1)

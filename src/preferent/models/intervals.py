@@ -21,14 +21,12 @@ from preferent.core.records import Floats, Record, Scores, Weight
 
 class IntervalSpec(Record):
     """kind: "rating" of a response on objective `name`, or "preference": the share of people who prefer a. level: the share of targets
-    inside. half_width: in units of the rating, or of probability. per_std: the half width is for a standard deviation of 1 and is
-    multiplied by each response's own. n, n_prompts: what it was fitted on."""
+    inside. half_width: in units of the rating, or of probability. n, n_prompts: what it was fitted on."""
 
     kind: Literal["rating", "preference"]
     name: str
     level: Annotated[float, Field(gt=0.0, lt=1.0)]
     half_width: Weight
-    per_std: bool = False
     n: int
     n_prompts: int
 
@@ -46,10 +44,7 @@ def find_interval(specs: Iterable[IntervalSpec], kind: str, name: str) -> Interv
 def rating_interval(spec: IntervalSpec, scores: Scores) -> tuple[Floats, Floats]:
     """(low, high) of the rating that people would give, each of shape (N,)."""
     center_N = scores.objectives[spec.name]
-    if spec.per_std and scores.std is None:
-        raise ModelError("this interval is a multiple of the standard deviation, and these scores have none")
-    half_N = spec.half_width * (scores.std if spec.per_std and scores.std is not None else np.ones(len(center_N)))
-    return center_N - half_N, center_N + half_N
+    return center_N - spec.half_width, center_N + spec.half_width
 
 
 def preference_interval(spec: IntervalSpec, margin_N: Floats, temperature: float) -> tuple[Floats, Floats]:

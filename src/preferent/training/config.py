@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -151,8 +151,8 @@ class NoEnsemble(Settings):
     kind: Literal["none"] = "none"
 
 
-_SIZE = Field(default=5, ge=2, description="members of the ensemble")
-_BOOTSTRAP = Field(default="prompts", description="what each member draws its own resample of; none: all learn from the same data")
+_SIZE: Any = Field(default=5, ge=2, description="members of the ensemble")
+_BOOTSTRAP: Any = Field(default="prompts", description="what each member draws its own resample of; none: all learn from the same data")
 
 
 class HeadsEnsemble(Settings):
@@ -224,6 +224,13 @@ class Steps(Settings):
     )
 
 
+class Uncertainty(Settings):
+    laplace: bool = Field(default=False, description="fit how sure the last layer is, on the training comparisons; scores get a std")
+    interval: float | None = Field(
+        default=None, gt=0.0, lt=1.0, description="share of held-out labels that conformal intervals hold, such as 0.9; none: no intervals"
+    )
+
+
 class EarlyStopping(Settings):
     patience: int = Field(default=3, ge=1, description="evaluations in a row without a better held-out loss that end the run")
     min_delta: float = Field(default=0.0, ge=0.0, description="a held-out loss is better if it is lower by more than this")
@@ -265,6 +272,10 @@ class TrainConfig(Settings):
     ensemble: Ensemble = Field(default=NoEnsemble(), description="several members that disagree where the reward is uncertain")
     augment: Augment = Field(default=NoAugment(), description="rows made from the training part, after the split, by `preferent train`")
     steps: Steps = Field(default=Steps(), description="how solutions in steps are read")
+    length_calibration: Literal["auto", "on", "off"] = Field(
+        default="off", description="take what length predicts out of the reward; auto: if a test on held-out pairs says it is spurious"
+    )
+    uncertainty: Uncertainty = Field(default=Uncertainty(), description="what the finished model states of its own doubt")
     precision: Literal["auto", "fp32", "bf16"] = Field(default="auto", description="auto: bf16 on GPUs that have it, else fp32")
     gradient_checkpointing: bool = Field(default=False, description="recompute activations in the backward pass: less memory, more time")
     dropout: bool = Field(default=False, description="keep the base's dropout; off, both responses are scored by the same network")

@@ -70,13 +70,13 @@ def _drawn(group: Group, count_of: dict[int, int]) -> Group:
     ratings = group.ratings
     # A rating has no weight: one that was drawn twice is there twice.
     times_M = np.array([count_of[record] for record in ratings.record_M.tolist()], dtype=np.int64)
-    repeated = (np.repeat(part, times_M) for part in (ratings.response_M, ratings.objective_M, ratings.value_M, ratings.record_M))
+    response_M, objective_M = np.repeat(ratings.response_M, times_M), np.repeat(ratings.objective_M, times_M)
     return replace(
         group,
         **{name: getattr(group, name)[kept] for name in columns},
         weight_E=(group.weight_E * count_E)[kept],
         rankings=tuple(rankings),
-        ratings=GroupRatings(*repeated),
+        ratings=GroupRatings(response_M, objective_M, np.repeat(ratings.value_M, times_M), np.repeat(ratings.record_M, times_M)),
     )
 
 

@@ -21,10 +21,11 @@ from preferent.models.steps import StepRewardModel
 from preferent.training import state
 from preferent.training.batches import split_micro
 from preferent.training.config import Joint
+from preferent.training.ensemble_setup import set_ensemble, settle_members
 from preferent.training.held_out import HeldOut, measure
 from preferent.training.loop import Progress, Run, measure_held_out
 from preferent.training.objective import edges_of
-from preferent.training.settle import calibrations, learned_weights, set_spec, settle_gate, settle_multiplier
+from preferent.training.settle import calibrations, learned_weights, length_correlations, set_spec, settle_gate, settle_multiplier
 from preferent.training.skills import NAME as SKILLS
 from preferent.training.skills import Skill, skills
 from preferent.training.steps import settle_steps
@@ -60,9 +61,11 @@ def finish(run: Run, progress: Progress, output: Path, *, path: str, data: dict[
         if run.config.early_stopping is not None and progress.best_step is not None:
             _load_best(run, progress.best_step)
         settle_multiplier(run)
+        settle_members(run)
         held_out = None if run.held_out is None else measure_held_out(run)
         calibration, by_objective = calibrations(run, held_out)
         learned = _skills(run)
+        correlations = length_correlations(run)
         model, adapter, trainee = _whole(run)
         if run.accelerator.is_main_process:
             settle_gate(run, model)
@@ -72,6 +75,8 @@ def finish(run: Run, progress: Progress, output: Path, *, path: str, data: dict[
                 save_adapter(adapter, output / "adapter")
                 model.module.model = merge_lora(adapter)
             metrics = _metrics(progress, held_out, trainee)
+            if correlations:
+                metrics["decorrelation"] = correlations
             if model.card.heads is not None:
                 # Length heads have done their work.
                 set_spec(model, model.card.heads.model_copy(update={"lengths": False}))
@@ -154,4 +159,6 @@ def _whole(run: Run) -> tuple[RewardModel, PeftModel | None, Trainee]:
     trainee.load_state_dict(weights)
     if run.model.card.heads is not None:
         set_spec(model, run.model.card.heads)
+    if run.model.card.ensemble is not None:
+        set_ensemble(model, run.model.card.ensemble)
     return model, adapter, trainee

@@ -29,7 +29,19 @@ from preferent.models.lora import add_lora
 from preferent.models.reward_model import RewardModel
 from preferent.models.steps import StepRewardModel
 from preferent.training import state
-from preferent.training.config import BradleyTerry, Joint, Lora, Odin, TrainConfig, resolved_head_rate, resolved_learning_rate
+from preferent.training.config import (
+    AdaptersEnsemble,
+    BradleyTerry,
+    Joint,
+    Lora,
+    MembersEnsemble,
+    Odin,
+    TrainConfig,
+    resolved_head_rate,
+    resolved_learning_rate,
+)
+from preferent.training.ensemble_run import train_members
+from preferent.training.ensemble_setup import own_sample, refuse_ensemble, start, start_seed
 from preferent.training.finish import TrainResult, finish
 from preferent.training.first_batch import PathCheck, choose_path
 from preferent.training.groups import group_records, split_groups
@@ -42,6 +54,7 @@ from preferent.training.objective import weight_of
 from preferent.training.observer import Observer
 from preferent.training.odin import few_responses, refuse_dropout
 from preferent.training.prepare import prepare, sizes
+from preferent.training.refine_run import refined
 from preferent.training.session import session
 from preferent.training.signals import stop_on_sigterm
 from preferent.training.skills import annotators_of
@@ -80,6 +93,11 @@ def train(
     the loss stops being a number (naming the rows).
     """
     output = Path(output)
+    if isinstance(config.ensemble, AdaptersEnsemble | MembersEnsemble):
+        how = (train, partial(_fresh, records=records))
+        observer = observer or Observer()
+        result = train_members(how, (records, held_out), config, output, data=data or {}, resume=resume, observer=observer)
+        return refined(result, (records, held_out), config, observer)
     _refuse_overwrite(output, resume=resume)
     if not records:
         raise DataError("there is nothing to train on: no records", hint="look at the ledger of `preferent check`")
@@ -97,7 +115,8 @@ def train(
         finally:
             if run.log is not None:
                 run.log.close()
-        return finish(run, progress, output, path=checked.path, data=data or {})
+        result = finish(run, progress, output, path=checked.path, data=data or {})
+    return refined(result, (records, held_out), config, observer or Observer())
 
 
 def _set_up(
@@ -113,13 +132,14 @@ def _set_up(
     solutions, validation = only_steps(data[0], data[1], config)
     pairs, held_pairs = without_steps(data[0]), without_steps(data[1])
     plan = plan_heads(pairs, config)
+    refuse_ensemble(config, plan, steps=bool(solutions))
     kept, left_out = leave_out_unknown(held_pairs, plan)
     model, adapter = _model(config, data[0], plan)
     lengths = isinstance(config.decorrelation, Odin)
     groups_of = partial(group_records, annotators=annotators, columns=plan.columns)
     train_part, held_out_part = (
-        prepare(model, split_groups(groups_of(records), max_responses=config.max_responses, seed=config.seed), lengths=lengths)
-        for records in (pairs, kept)
+        prepare(model, split_groups(groups, max_responses=config.max_responses, seed=config.seed), lengths=lengths)
+        for groups in (own_sample(groups_of(pairs), config), groups_of(kept))
     )
     if isinstance(model, StepRewardModel):
         train_part, held_out_part = (prepare_steps(model, part, most=config.max_responses) for part in (solutions, validation))
@@ -186,15 +206,22 @@ def _refuse_overwrite(output: Path, *, resume: bool) -> None:
         raise ExistsError(f"{output}: the folder is not empty", hint=hint)
 
 
-def _model(config: TrainConfig, records: Sequence[Record], plan: Plan) -> tuple[RewardModel, PeftModel | None]:
-    """The reward model as it is before the first step, the same for the same settings and data."""
+def _fresh(config: TrainConfig, records: Sequence[Record]) -> RewardModel:
+    """A backbone with the heads of an ensemble, before adapters and objectives."""
     stated = config.max_length if "max_length" in config.model_fields_set else None
-    how: dict[str, Any] = {"max_length": stated, "texts": _texts(records), "seed": config.seed}
+    how: dict[str, Any] = {"max_length": stated, "texts": _texts(records), "seed": start_seed(config)}
     how["trust_remote_code"] = config.trust_remote_code
     if isinstance(records[0], StepLabels):
         model = StepRewardModel.create(config.base, **how, separator=config.steps.separator, split=config.steps.split)
     else:
         model = RewardModel.create(config.base, **how)
+    start(model, config)
+    return model
+
+
+def _model(config: TrainConfig, records: Sequence[Record], plan: Plan) -> tuple[RewardModel, PeftModel | None]:
+    """The reward model as it is before the first step, the same for the same settings and data."""
+    model = _fresh(config, records)
     if not config.share_prompts:
         model.module.share = False
     if not config.dropout:
@@ -207,7 +234,7 @@ def _model(config: TrainConfig, records: Sequence[Record], plan: Plan) -> tuple[
             torch.manual_seed(config.seed)
             adapter = add_lora(model.module, rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=targets)
     if plan.spec is not None:
-        model.add_heads(plan.spec, seed=config.seed, shape=plan.shape)
+        model.add_heads(plan.spec, seed=start_seed(config), shape=plan.shape)
     if config.gradient_checkpointing:
         checkpoint_activations(model.module)
     return model, adapter
