@@ -32,6 +32,8 @@ COMMANDS = {
     "label-steps": "Label the steps of solutions by rollouts, binary search, a judge, or two of them.",
     "augment": "Make training rows that teach what not to look at: off-prompt, ties, the audit's edits.",
     "train": "Train a reward model on preferences.",
+    "calibrate": "Fit temperature, length calibration, intervals and a Laplace head on labelled pairs.",
+    "average": "One reward model from the mean of several models' weights.",
     "evaluate": "Accuracy, calibration and baselines of a reward model, with intervals.",
     "audit": "What a reward pays for that it should not, on your texts or on built-in ones.",
     "benchmark": "A published benchmark, scored as its authors do, and what of it was trained on.",

@@ -38,16 +38,25 @@ def dialect_option(function: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--dialect", type=names, help="Wire shape of MODEL when it is a URL that does not say it.")(function)
 
 
+def reduction_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """--reduction: how the members of an ensemble become one reward."""
+    words = "Of an ensemble: mean, worst (the least member), or mean-<number>var, as in mean-0.5var: conservative where members disagree."
+    return click.option("--reduction", default="mean", show_default=True, metavar="RULE", help=words)(function)
+
+
 def load_scorer(
-    model: str, *, threads: int | None = None, trust_remote_code: bool = False, dialect: str | None = None
+    model: str, *, threads: int | None = None, trust_remote_code: bool = False, dialect: str | None = None, reduction: str = "mean"
 ) -> tuple[Scorer, float]:
-    """The scorer that a word names, and the temperature that makes its margins probabilities (1 where none is known).
+    """The scorer that a word names, and the temperature that makes its margins probabilities (1 where none is known). `reduction`: of a
+    checkpoint of ours that states its uncertainty; any other scorer raises ConfigError for one that is not the mean.
 
     Raises ConfigError for a callable or URL that cannot be used, ModelError for a folder or hub id that is not there: at once, without
     waiting for a network that is not there either.
     """
     from preferent.serving.dialects import is_url
 
+    if reduction != "mean" and (model == "length" or is_url(model) or (_CALLABLE.fullmatch(model) and not Path(model).exists())):
+        raise ConfigError(f"--reduction {reduction} is for a checkpoint of ours, and MODEL is {model!r}")
     if model == "length":
         return length_scorer(), 1.0
     if is_url(model):
@@ -60,10 +69,17 @@ def load_scorer(
     import torch
 
     from preferent.models.reward_model import RewardModel
+    from preferent.models.steps import StepRewardModel
+    from preferent.models.steps_spec import is_step_model
 
     if threads is not None:
         torch.set_num_threads(threads)
-    loaded = RewardModel.load(model, trust_remote_code=trust_remote_code)
+    if is_step_model(model):
+        if reduction != "mean":
+            raise ConfigError(f"--reduction {reduction} is for ensembles, and {model!r} is a step model")
+        # Rewards of a step model are probabilities already; their differences have no temperature.
+        return StepRewardModel.load(model, trust_remote_code=trust_remote_code), 1.0
+    loaded = RewardModel.load(model, trust_remote_code=trust_remote_code, reduction=reduction)
     return loaded, loaded.temperature
 
 
