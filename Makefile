@@ -29,6 +29,9 @@ format: $(VENV)/.check
 
 bench: $(VENV)/.bench
 	HF_HUB_OFFLINE=1 $(BIN)/python bench/run.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/crowd.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/pairwise.py
+	OMP_NUM_THREADS=1 $(BIN)/python bench/joint.py
 
 clean:
 	rm -rf $(VENV) demo-run demo-run-data bench-out dist build .pytest_cache .ruff_cache .hypothesis
