@@ -1,0 +1,247 @@
+"""Objectives: planted ones recovered, people's ratings of summaries, and what several heads cost.
+
+    python bench/objectives.py [planted] [summeval] [cost] [--shared ../shared/data] [--out bench-out]
+
+planted   the replies world, whose five objectives are a program, on `tiny`: Spearman of each head with the truth on new prompts beside
+          the ceiling that ties in the truth leave; a gate trained on preferences under planted weights that depend on the prompt, and its
+          largest error; the correlation with length of a reward trained on labels that pay for length, before and after ODIN.
+summeval  1,600 summaries rated by experts on four attributes, split by article, on `minilm`: Spearman of each head with the experts
+          beside length and a single scalar (one head trained on the mean of the four), 95 % intervals over articles.
+cost      CPU seconds of training and scoring with five heads over those with one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from preferent.audits.objectives import spearman, study_objectives
+from preferent.audits.objectives_report import render
+from preferent.core.records import Exchange, Preference, Rating
+from preferent.data.ratings import check_all
+from preferent.data.splits import split_by_prompt
+from preferent.lab.replies import OBJECTIVES, RepliesWorld, gold
+from preferent.models.reward_model import RewardModel
+from preferent.training.config import load_config
+from preferent.training.observer import Observer
+from preferent.training.run import train
+
+PARTS = ("planted", "cost", "summeval")
+TINY = {"base": "tiny", "max_length": "512", "learning_rate": "1e-3", "threads": "1"}
+MINILM = {"base": "minilm", "max_length": "160", "epochs": "1.5", "batch.pairs": "32", "learning_rate": "5e-5", "threads": "1"}
+# Prompts that ask for a list are weighed otherwise than those that ask for sentences.
+GATE = {True: {"helpfulness": 0.2, "formatting": 0.8}, False: {"helpfulness": 0.8, "formatting": 0.2}}
+
+
+class Talk(Observer):
+    """A line now and then: the runs take minutes."""
+
+    def noted(self, text: str) -> None:
+        print(f"  {text}", flush=True)
+
+    def stepped(self, row: Any) -> None:
+        if row["step"] % 25 == 0:
+            print(f"  step {row['step']}: loss {row['loss']:.3f}, {row['tokens'] / row['seconds']:,.0f} tokens/s", flush=True)
+
+
+def fitted(records: list[Any], settings: dict[str, str]) -> RewardModel:
+    """A model trained on all of these."""
+    with tempfile.TemporaryDirectory() as folder:
+        train(records, [], load_config(None, settings), Path(folder) / "run", observer=Talk())
+        return RewardModel.load(Path(folder) / "run", device="cpu")
+
+
+def world(n: int, seed: int) -> list[Exchange]:
+    """n prompts of the replies world with four responses each."""
+    made = RepliesWorld(seed)
+    return [Exchange(prompt=prompt, response=text) for prompt in made.prompts(n) for text in made.responses(prompt, 4)]
+
+
+def planted_heads(n: int, epochs: str) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    ratings = []
+    for exchange in world(n, 0):
+        truth = gold(exchange)
+        values = {name: 4.0 * getattr(truth, name) + 1.0 for name in OBJECTIVES if rng.random() > 0.3}
+        if values:
+            ratings.append(Rating(prompt=exchange.prompt, response=exchange.response, values=values))
+    model = fitted(ratings, {**TINY, "epochs": epochs, "batch.pairs": "32"})
+    new = world(100, 1)
+    scores = model.score(new)
+    found: dict[str, Any] = {}
+    print(f"\nplanted objectives, {len(ratings)} responses rated with 30 % of ratings missing; on {len(new)} responses to new prompts")
+    for name in OBJECTIVES:
+        truth = np.array([getattr(gold(exchange), name) for exchange in new])
+        # Of equal truths no scorer knows an order: what is left for a perfect one with an order of its own among them.
+        ceiling = spearman(truth + 1e-9 * rng.random(len(truth)), truth)
+        found[name] = {"spearman": spearman(scores.objectives[name], truth), "ceiling": ceiling}
+        print(f"  {name:12} {found[name]['spearman']:.3f}   ceiling {ceiling:.3f}")
+    return found
+
+
+def planted_gate(n: int, epochs: str) -> dict[str, Any]:
+    """Ratings of two objectives, and overall preferences whose weights depend on what the prompt asks for."""
+    from preferent.lab.requests import read_request
+
+    rng = np.random.default_rng(2)
+    names = ("helpfulness", "formatting")
+    exchanges = world(n, 3)
+    truth = np.array([[getattr(gold(exchange), name) for name in names] for exchange in exchanges])
+    z = (truth - truth.mean(0)) / truth.std(0)
+    records: list[Any] = []
+    for row, exchange in enumerate(exchanges):
+        values = {name: float(truth[row, k]) for k, name in enumerate(names)}
+        records.append(Rating(prompt=exchange.prompt, response=exchange.response, values=values))
+        other = row + 1 if row % 4 < 3 else row - 3
+        weights = GATE[read_request(exchange.prompt).as_list]
+        logit = 4.0 * sum(weights[name] * (z[row, k] - z[other, k]) for k, name in enumerate(names))
+        pair = {"response_a": exchange.response, "response_b": exchanges[other].response}
+        records.append(Preference(prompt=exchange.prompt, p_a=float(1 / (1 + np.exp(-logit))), **pair))
+    rng.shuffle(records)
+    model = fitted(records, {**TINY, "epochs": epochs, "combination.kind": "gate", "batch.pairs": "32"})
+    prompts = RepliesWorld(4).prompts(100)
+    weights_NK = model.gate_weights(model.tokenize_prompts(prompts))
+    assert model.card.heads is not None
+    order = [model.card.heads.names.index(name) for name in names]
+    planted = np.array([[GATE[read_request(prompt).as_list][name] for name in names] for prompt in prompts])
+    error = np.abs(weights_NK[:, order] - planted)
+    found = {
+        "mean_error": float(error.mean()),
+        "largest_error": float(error.max()),
+        "share_within_0.1": float((error.max(1) <= 0.1).mean()),
+    }
+    print(f"\nplanted gate on {len(prompts)} new prompts: {found}")
+    return found
+
+
+def decorrelated(n: int, epochs: str) -> dict[str, Any]:
+    """People prefer what is helpful, and, as strongly, what is long. Helpfulness itself is made to have nothing to do with length."""
+    world_of = RepliesWorld(5)
+    rng = np.random.default_rng(6)
+
+    def made(prompts: list[Any]) -> list[Exchange]:
+        from preferent.lab.replies import draw_knobs
+
+        exchanges = []
+        for prompt in prompts:
+            for _ in range(4):
+                knobs = draw_knobs(rng)
+                exchanges.append(Exchange(prompt=prompt, response=world_of.write(prompt, knobs, rng)))
+        return exchanges
+
+    def residual(exchanges: list[Exchange]) -> tuple[Any, Any]:
+        length = np.array([float(len(exchange.response)) for exchange in exchanges])
+        tone = np.array([gold(exchange).tone for exchange in exchanges])
+        slope = np.polyfit(length, tone, 1)
+        return tone - np.polyval(slope, length), (length - length.mean()) / length.std()
+
+    exchanges = made(world_of.prompts(n))
+    quality, long = residual(exchanges)
+    quality = quality / quality.std()
+    records = []
+    for row in range(0, len(exchanges), 2):
+        a, b = exchanges[row], exchanges[row + 1]
+        if a.response == b.response:
+            continue
+        p_a = float(1 / (1 + np.exp(-2.0 * (quality[row] - quality[row + 1] + long[row] - long[row + 1]))))
+        records.append(Preference(prompt=a.prompt, response_a=a.response, response_b=b.response, p_a=p_a))
+    new = made(RepliesWorld(7).prompts(100))
+    truth, length = residual(new)
+    found: dict[str, Any] = {"planted_correlation": float(np.corrcoef(truth, length)[0, 1])}
+    for way in ("none", "odin"):
+        model = fitted(records, {**TINY, "epochs": epochs, "decorrelation.kind": way, "batch.pairs": "64"})
+        reward = model.score(new).reward
+        found[way] = {"with_length": float(np.corrcoef(reward, length)[0, 1]), "with_quality": spearman(reward, truth)}
+    print(f"\nlength: {json.dumps(found, indent=1)}")
+    return found
+
+
+def cost(repeats: int = 3) -> dict[str, Any]:
+    """Five heads over one, CPU seconds, the least of several turns taken in alternation."""
+    exchanges = world(40, 8)
+    many = [
+        Rating(prompt=e.prompt, response=e.response, values={name: float(getattr(gold(e), name)) for name in OBJECTIVES}) for e in exchanges
+    ]
+    one = [record.model_copy(update={"values": {"helpfulness": record.values["helpfulness"]}}) for record in many]
+    seconds: dict[str, dict[str, list[float]]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for turn in range(repeats):
+            for name, records in (("one", one), ("five", many)):
+                folder = Path(scratch) / f"{name}-{turn}"
+                kept = seconds.setdefault(name, {"train": [], "score": []})
+                began: list[float] = []
+
+                class Clock(Observer):
+                    def started(self, *, total_steps: int, done_steps: int, began: list[float] = began) -> None:
+                        began.append(time.process_time())
+
+                    def stepped(self, row: Any, began: list[float] = began) -> None:
+                        began.append(time.process_time())
+
+                train(records, [], load_config(None, {**TINY, "epochs": "2", "batch.pairs": "16"}), folder, observer=Clock())
+                kept["train"].append(began[-1] - began[0])
+                model = RewardModel.load(folder, device="cpu")
+                model.score(exchanges[:4])
+                start = time.process_time()
+                model.score(exchanges)
+                kept["score"].append(time.process_time() - start)
+    found = {}
+    for what in ("train", "score"):
+        least = {name: min(kept[what]) for name, kept in seconds.items()}
+        found[what] = {**least, "ratio": least["five"] / least["one"]}
+        print(f"cost of five heads, {what}: {least['five']:.2f} s against {least['one']:.2f} s with one: {found[what]['ratio']:.3f} times")
+    return found
+
+
+def summeval(shared: Path) -> dict[str, Any]:
+    path = shared / "summeval.jsonl.gz"
+    records = [record for record in check_all(path).records() if isinstance(record, Rating)]
+    out_N = split_by_prompt([record.prompt for record in records], held_out=0.2, seed=0)
+    kept = [record for record, out in zip(records, out_N, strict=True) if not out]
+    held_out = [record for record, out in zip(records, out_N, strict=True) if out]
+    means = [record.model_copy(update={"values": {"mean": float(np.mean(list(record.values.values())))}}) for record in kept]
+    print(f"\nsummeval: {len(kept)} summaries trained on, {len(held_out)} of {len({r.prompt for r in held_out})} other articles held out")
+    heads = fitted(list(kept), MINILM)
+    single = fitted(list(means), MINILM)
+    study = study_objectives(heads, held_out, beside={"single scalar": single})
+    print(render(study))
+    return study.to_dict()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}; default: all")
+    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("PREFERENT_SHARED_DATA", "../shared/data")))
+    parser.add_argument("--out", type=Path, default=Path("bench-out"))
+    parser.add_argument("--prompts", type=int, default=300, help="of the replies world")
+    parser.add_argument("--epochs", default="6", help="of the replies world")
+    given = parser.parse_args()
+    if unknown := set(given.parts) - set(PARTS):
+        parser.error(f"unknown parts {', '.join(sorted(unknown))}; allowed: {', '.join(PARTS)}")
+    torch.set_num_threads(1)
+    given.out.mkdir(parents=True, exist_ok=True)
+    path = given.out / "objectives.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    for part in given.parts:
+        if part == "planted":
+            found[part] = {
+                "heads": planted_heads(given.prompts, given.epochs),
+                "gate": planted_gate(given.prompts, given.epochs),
+                "length": decorrelated(given.prompts, given.epochs),
+            }
+        else:
+            found[part] = cost() if part == "cost" else summeval(given.shared)
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(f"\n{path}")
+
+
+if __name__ == "__main__":
+    main()
