@@ -91,11 +91,12 @@ def evaluate_steps(
     *,
     rng: np.random.Generator,
     n_resamples: int = 1000,
+    threshold: Threshold | None = None,
 ) -> StepEvaluation:
     """Evaluate step scores (higher is more likely right). clusters_N: the problem of each test solution.
 
-    validation, test: solutions with their scores, one array per solution. Raises ConfigError when lengths differ, or when validation lacks
-    solutions with an error or without.
+    validation, test: solutions with their scores, one array per solution. threshold: of the scorer, where it was chosen before; chosen on
+    validation otherwise. Raises ConfigError when lengths differ, or when validation lacks solutions with an error or without.
     """
     (fit_records, fit_scores), (records, scores) = validation, test
     if len(fit_records) != len(fit_scores) or not len(records) == len(scores) == len(clusters_N):
@@ -104,7 +105,8 @@ def evaluate_steps(
     kept, true_N = _known(records)
     if not len(kept):
         raise ConfigError("step evaluation: the labels tell the first error of no test solution")
-    threshold = choose_threshold([fit_scores[i] for i in kept_fit], fit_true_N)
+    if threshold is None:
+        threshold = choose_threshold([fit_scores[i] for i in kept_fit], fit_true_N)
     constant = best_constant(fit_true_N)
     rule = best_length_rule([fit_records[i].steps for i in kept_fit], fit_true_N)
     predicted = {

@@ -35,11 +35,20 @@ def command(
     trust_remote_code: bool,
     as_json: bool,
 ) -> None:
-    """Evaluate MODEL on the preferences in SOURCE.
+    """Evaluate MODEL on the preferences in SOURCE, or a step model on step labels.
 
     MODEL is a checkpoint folder of preferent, anyone's sequence classifier with one output (folder or hub id), or the word
-    `length`: the baseline that prefers the longer response.
+    `length`: the baseline that prefers the longer response. A step model on a file of step labels is held against the best constant and
+    the best length rule: first-error F1 (as ProcessBench has it) at the threshold of the checkpoint, and AUROC per step.
     """
+    from preferent.cli.steps_evaluation import evaluate_step_model, is_for_steps
+
+    if is_for_steps(model, source, split):
+        if output is not None:
+            raise click.UsageError("--output: there is no HTML page for step labels; --json prints every number")
+        loading = {"threads": threads, "trust_remote_code": trust_remote_code}
+        evaluate_step_model(model, source, (split, strict), seed=seed, as_json=as_json, loading=loading)
+        return
     from preferent.audits.evaluate import evaluate
     from preferent.audits.report import write_report
     from preferent.cli.scorers import WithProgress, load_scorer

@@ -28,7 +28,7 @@ def emit_json(data: Any) -> None:
 
     Takes JSON's own types, numpy arrays and numbers, paths, and anything with `to_dict()`; raises TypeError for others.
     """
-    click.echo(json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False))
+    click.echo(json.dumps(plain_json(data), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def talk(text: str) -> None:
@@ -36,20 +36,21 @@ def talk(text: str) -> None:
     click.echo(text, err=True)
 
 
-def _plain(data: Any) -> Any:
+def plain_json(data: Any) -> Any:
+    """Data as strict JSON has it: NaN and infinities become null; see `emit_json` for what is taken."""
     if isinstance(data, float):
         return float(data) if math.isfinite(data) else None
     if data is None or isinstance(data, str | int):
         return data
     if isinstance(data, Mapping):
-        return {str(key): _plain(value) for key, value in data.items()}
+        return {str(key): plain_json(value) for key, value in data.items()}
     if isinstance(data, list | tuple):
-        return [_plain(value) for value in data]
+        return [plain_json(value) for value in data]
     if isinstance(data, os.PathLike):
         return os.fspath(data)
     for method in ("to_dict", "tolist"):
         if hasattr(data, method):
-            return _plain(getattr(data, method)())
+            return plain_json(getattr(data, method)())
     raise TypeError(f"{type(data).__name__} has no JSON form: {data!r}")
 
 

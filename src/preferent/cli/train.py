@@ -11,7 +11,9 @@ import click
 from preferent.cli.inputs import all_data_options
 from preferent.cli.output import emit, emit_json, json_option, talk
 from preferent.cli.train_data import Reading, read_training_data
+from preferent.cli.steps_train import StepRun, train_steps
 from preferent.core.errors import ConfigError
+from preferent.data.steps_read import holds_steps
 from preferent.data.ratings import AnyFormat
 from preferent.training.config import TrainConfig, load_config, options
 
@@ -70,7 +72,9 @@ def command(
     FILE is JSONL (plain, .gz, .zst), Parquet, a local data-set folder or a hub data-set id, in any of the shapes that
     `preferent check` knows; or judgments (comparison_id, annotator_id, choice, and the texts), which are aggregated to soft
     preferences first or, with --votes.kind joint, train the rewards and the annotators' skills together. Ratings, and preferences that
-    name an objective, give each objective a head of its own; --combination.kind says how they become one reward.
+    name an objective, give each objective a head of its own; --combination.kind says how they become one reward. A file of step labels
+    (prompt, steps, labels) trains a process reward model, which scores every step; half of what is held out chooses its threshold
+    and how steps become one reward, the other half measures it.
 
     Start it under `accelerate launch -m preferent train ...` to use many devices.
     """
@@ -81,6 +85,8 @@ def command(
 
     if force and is_main_process():
         clear(output)
+    if comparisons is None and data_format == "auto" and holds_steps(list(sources)):
+        return train_steps(config, StepRun(sources, output, held_out_file, strict, resume, as_json))
     data = read_training_data(sources, config, Reading(output, held_out_file, comparisons, data_format, strict), main=is_main_process())
     ledger = data.ledger.to_dict()
     if is_main_process():

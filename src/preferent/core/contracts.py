@@ -22,14 +22,14 @@ def check_scorer(scorer: Scorer, exchanges: Sequence[Exchange], *, tolerance: fl
 
     `exchanges`: at least two different ones; several responses to one prompt and very different lengths find the most.
     `tolerance` is relative to the larger of 1 and the largest reward; 0 asks for bitwise equality.
-    Returns promise -> largest difference seen (in units of the reward). Raises AssertionError with the promise that is broken,
-    ValueError when `exchanges` cannot show anything.
+    Scores of steps, where a scorer states them, are held to the same. Returns promise -> largest difference seen (in units of the
+    reward). Raises AssertionError with the promise that is broken, ValueError when `exchanges` cannot show anything.
     """
     if len(set(exchanges)) < 2:
         raise ValueError("needs at least two different exchanges to tell one reward from another")
     _check_shape(scorer)
-    reward_N = _rewards(scorer, exchanges, "a plain call")
-    allowed = tolerance * max(1.0, float(np.abs(reward_N).max()))
+    first = _scores(scorer, exchanges, "a plain call")
+    allowed = tolerance * max(1.0, float(np.abs(first.reward).max()))
     rng = np.random.default_rng(seed)
     n = len(exchanges)
     shuffled_N = rng.permutation(n)
@@ -41,25 +41,48 @@ def check_scorer(scorer: Scorer, exchanges: Sequence[Exchange], *, tolerance: fl
         "duplicates": [np.concatenate([[i], shuffled_N, [i, i]]) for i in {int(shuffled_N[0]), int(shuffled_N[-1])}],
         "repeated call after others": [np.arange(n)],
     }
-    return {promise: _compare(scorer, exchanges, reward_N, (promise, calls, allowed)) for promise, calls in asked.items()}
+    return {promise: _compare(scorer, exchanges, first, (promise, calls, allowed)) for promise, calls in asked.items()}
 
 
-def _compare(scorer: Scorer, exchanges: Sequence[Exchange], reward_N: Floats, asked: tuple[str, list[NDArray[np.int64]], float]) -> float:
-    """The largest difference from `reward_N` over calls with these row numbers."""
+def _compare(scorer: Scorer, exchanges: Sequence[Exchange], first: Scores, asked: tuple[str, list[NDArray[np.int64]], float]) -> float:
+    """The largest difference from the first call, of rewards and of step scores, over calls with these row numbers."""
     promise, calls, allowed = asked
     largest = 0.0
     for rows in calls:
         if len(rows) == 0:
             continue
-        again = _rewards(scorer, [exchanges[row] for row in rows], promise)
-        difference = np.abs(again - reward_N[rows])
+        again = _scores(scorer, [exchanges[row] for row in rows], promise)
+        largest = max(largest, _compare_steps(scorer, (first, again), rows, promise, allowed))
+        difference = np.abs(again.reward - first.reward[rows])
         worst = int(difference.argmax())
         largest = max(largest, float(difference[worst]))
         if difference[worst] > allowed:
             exchange = exchanges[rows[worst]]
             raise AssertionError(
                 f"{scorer.name}: {promise}: the reward of exchange {int(rows[worst])} ({exchange.response[:40]!r}) is "
-                f"{again[worst]:.6g} here and {reward_N[rows[worst]]:.6g} in the first call (allowed difference {allowed:.1e})"
+                f"{again.reward[worst]:.6g} here and {first.reward[rows[worst]]:.6g} in the first call (allowed difference {allowed:.1e})"
+            )
+    return largest
+
+
+def _compare_steps(scorer: Scorer, calls: tuple[Scores, Scores], rows: NDArray[np.int64], promise: str, allowed: float) -> float:
+    """The largest difference of step scores between the first call and one of these rows, 0 where a scorer states none."""
+    first, again = calls[0].steps, calls[1].steps
+    if first is None or again is None:
+        if (first is None) != (again is None):
+            raise AssertionError(f"{scorer.name}: {promise}: step scores are there in one call and missing in another")
+        return 0.0
+    largest = 0.0
+    for values_T, row in zip(again, rows.tolist(), strict=True):
+        if len(values_T) != len(first[row]):
+            counts = f"{len(values_T)} steps here, {len(first[row])} in the first call"
+            raise AssertionError(f"{scorer.name}: {promise}: exchange {row} has {counts}")
+        difference = float(np.abs(values_T - first[row]).max(initial=0.0))
+        largest = max(largest, difference)
+        if difference > allowed:
+            raise AssertionError(
+                f"{scorer.name}: {promise}: a step of exchange {row} differs from the first call by {difference:.1e} "
+                f"(allowed {allowed:.1e})"
             )
     return largest
 
@@ -69,11 +92,11 @@ def _check_shape(scorer: Scorer) -> None:
         raise AssertionError(f"{type(scorer).__name__} is not a Scorer: it needs a `name` and a method `score(exchanges)`")
     if not isinstance(scorer.name, str) or not scorer.name:
         raise AssertionError(f"`name` must be a text that says which scorer this is, not {scorer.name!r}")
-    _rewards(scorer, [], "empty input")
+    _scores(scorer, [], "empty input")
 
 
-def _rewards(scorer: Scorer, exchanges: Sequence[Exchange], call: str) -> Floats:
-    """The rewards of one call, after every field of its answer was looked at."""
+def _scores(scorer: Scorer, exchanges: Sequence[Exchange], call: str) -> Scores:
+    """The answer to one call, after every field of it was looked at."""
     scores = scorer.score(exchanges)
     where = f"{scorer.name}: {call} of {len(exchanges)} exchanges"
     if not isinstance(scores, Scores):
@@ -85,9 +108,12 @@ def _rewards(scorer: Scorer, exchanges: Sequence[Exchange], call: str) -> Floats
             raise AssertionError(f"{where}: std must not be negative, got {scores.std.min()!r}")
     for name, values in scores.objectives.items():
         _check_array(values, len(exchanges), f"{where}: objective {name!r}")
-    if scores.steps is not None and len(scores.steps) != len(exchanges):
-        raise AssertionError(f"{where}: steps must hold one array per exchange, got {len(scores.steps)}")
-    return scores.reward
+    if scores.steps is not None:
+        if len(scores.steps) != len(exchanges):
+            raise AssertionError(f"{where}: steps must hold one array per exchange, got {len(scores.steps)}")
+        for row, values in enumerate(scores.steps):
+            _check_array(values, len(values), f"{where}: steps of exchange {row}")
+    return scores
 
 
 def _check_array(values: Floats, n: int, what: str) -> None:

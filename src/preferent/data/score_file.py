@@ -196,6 +196,7 @@ def _write_parquet(partial: Path, path: Path) -> None:
     number, named = pa.float64(), pa.struct([(name, pa.float64()) for name in sorted(objectives)])
     types = {"id": pa.string(), "reward": number, "rewards": pa.list_(number), "std": number, "stds": pa.list_(number)}
     types |= {"objectives": named, "objectives_each": pa.list_(named), "error": pa.string()}
+    types |= {"steps": pa.list_(number), "steps_each": pa.list_(pa.list_(number))}
     schema = pa.schema([(name, kind) for name, kind in types.items() if name in keys])
     rows = ({**row, "id": None if row["id"] is None else str(row["id"])} for row, _ in _whole_lines(partial))
     with pa.parquet.ParquetWriter(path, schema) as writer:

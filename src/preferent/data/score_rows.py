@@ -1,7 +1,8 @@
 """Rows to be scored, and the rows that answer them.
 
-Asked: `id, prompt, response`, or `id, prompt, responses`. Answered: `id, reward` (with `std`, `objectives` where the scorer states
-them), or `id, rewards` (`stds`, `objectives_each`); a row that cannot be scored: `id, reward: null, error: "path:line: ..."`.
+Asked: `id, prompt, response`, or `id, prompt, responses`. Answered: `id, reward` (with `std`, `objectives`, `steps` where the scorer
+states them), or `id, rewards` (`stds`, `objectives_each`, `steps_each`); a row that cannot be scored: `id, reward: null,
+error: "path:line: ..."`.
 """
 
 from __future__ import annotations
@@ -91,6 +92,9 @@ def _scored(item: Item, scores: Scores | None, span: slice) -> dict[str, Any]:
         columns = {name: _finite(values[span]) for name, values in scores.objectives.items()}
         each = [{name: values[i] for name, values in columns.items()} for i in range(len(rewards))]
         row |= {"objectives_each": each} if item.many else {"objectives": each[0]}
+    if scores is not None and scores.steps is not None:
+        steps = [_finite(values) for values in scores.steps[span]]
+        row |= {"steps_each": steps} if item.many else {"steps": steps[0]}
     if None in rewards:
         row["error"] = f"{item.where}: the scorer returned a reward that is not a finite number"
     return row

@@ -10,14 +10,14 @@ import numpy as np
 
 from preferent.core.errors import DataError
 from preferent.core.ngrams import Sketch, sketch_prompts
-from preferent.core.records import Preference, Ranking, Rating, Vote
+from preferent.core.records import Preference, Ranking, Rating, StepLabels, Vote
 from preferent.data.write import replacing
 
 SKETCH = "prompts.sketch.npz"
 FORMAT = 1
 
 
-def write_sketch(folder: str | Path, records: Iterable[Preference | Ranking | Rating | Vote]) -> Sketch:
+def write_sketch(folder: str | Path, records: Iterable[Preference | Ranking | Rating | StepLabels | Vote]) -> Sketch:
     """Write the sketch of the prompts of `records` into `folder`, in place of one that is there; at most 16 MB. Returns it."""
     sketch = sketch_prompts(record.prompt for record in records)
     # savez would append ".npz" to a name; to an open file it writes as it is.

@@ -10,7 +10,6 @@ Legend: n solutions, T steps of one of them.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -24,13 +23,13 @@ from preferent.core.errors import ConfigError, ModelError
 from preferent.core.records import Exchange, Floats, Prompt, Scores
 from preferent.core.step_rewards import Aggregation
 from preferent.models.backbones import load_backbone, load_pretrained
-from preferent.models.checkpoint import CARD, Card, read_card
+from preferent.models.checkpoint import Card, read_card
 from preferent.models.packing import PackedBatch, pack, shared_length
 from preferent.models.render import RenderSpec, Tokens
 from preferent.models.reward_model import DEFAULT_MAX_LENGTH, RewardModel
 from preferent.models.steps_module import StepModule, reads_backwards_only
 from preferent.models.steps_render import StepTokens, Window, check_separator, default_separator, tokenize_steps
-from preferent.models.steps_spec import Split, StepsSpec, split_steps
+from preferent.models.steps_spec import CARD, Split, StepsSpec, split_steps
 
 # Above this many, finding the solution that shares most with the others costs more than it saves.
 MOST_COMPARED = 32
@@ -239,12 +238,3 @@ def hub_first(sequences: Sequence[Sequence[int]]) -> list[int]:
             common[j] += length
     hub = int(common.argmax())
     return [hub, *(i for i in range(n) if i != hub)]
-
-
-def is_step_model(path: str | Path) -> bool:
-    """Whether a folder holds a step model's checkpoint; looks at its card only."""
-    try:
-        card = json.loads(Path(path, CARD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(card, dict) and card.get("steps") is not None

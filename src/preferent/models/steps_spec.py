@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Literal
 
 from preferent.core.records import Record
 from preferent.core.step_rewards import Aggregation
 
+CARD = "preferent.json"
 Split = Literal["auto", "blank_lines", "lines"]
 _BLANK_LINES = re.compile(r"\n[^\S\n]*(?:\n[^\S\n]*)+")
 
@@ -35,3 +38,12 @@ def split_steps(response: str, rule: Split) -> tuple[str, ...]:
         parts = text.split("\n")
     steps = tuple(part.strip() for part in parts if part.strip())
     return steps or (response,)
+
+
+def is_step_model(path: str | Path) -> bool:
+    """Whether a folder holds a step model's checkpoint; looks at its card only."""
+    try:
+        card = json.loads(Path(path, CARD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(card, dict) and card.get("steps") is not None

@@ -25,12 +25,18 @@ from preferent.models.packing import PackedBatch
 from preferent.models.steps import Solution, StepRewardModel, hub_first
 from preferent.models.steps_render import Window
 from preferent.models.steps_spec import split_steps
-from preferent.training.config import BradleyTerry, TrainConfig
+from preferent.training.config import TrainConfig
 from preferent.training.groups import Group, empty_group
 from preferent.training.prepare import Prepared, TokenGroup, sizes
 from preferent.training.step_targets import StepTargets, targets_of
 
 Pair = Preference | Ranking | Rating | Vote
+# What has a meaning for comparisons and ratings only.
+PAIRS_ONLY = tuple(
+    name
+    for name in ("loss", "combination", "decorrelation", "augment", "ensemble", "uncertainty", "length_calibration")
+    if name in TrainConfig.model_fields
+)
 # Solutions looked at to see whether the rule of the checkpoint would split them as they are.
 MOST_SPLIT = 1000
 
@@ -55,12 +61,9 @@ def only_steps(
         )
     if not any(label is not None for record in solutions for label in record.labels):
         raise DataError("there is nothing to train on: no step is labelled")
-    if not isinstance(config.loss, BradleyTerry) or config.loss != BradleyTerry():
-        raise ConfigError(f"loss.kind {config.loss.kind!r} and its settings are for comparisons", hint="steps have one loss; leave it out")
-    for name in ("combination", "decorrelation"):
-        kind = getattr(config, name).kind
-        if kind not in ("auto", "single", "none"):
-            raise ConfigError(f"{name}.kind {kind!r} does not go with step labels, allowed: its default")
+    for name in PAIRS_ONLY:
+        if getattr(config, name) != TrainConfig.model_fields[name].default:
+            raise ConfigError(f"{name} is a setting for comparisons and ratings, and the data are step labels", hint="leave it out")
     return solutions, validation
 
 
