@@ -1,10 +1,11 @@
 """Objectives: planted ones recovered, people's ratings of summaries, and what several heads cost.
 
-    python bench/objectives.py [planted] [summeval] [cost] [--shared ../shared/data] [--out bench-out]
+    python bench/objectives.py [heads] [gate] [length] [cost] [summeval] [--shared ../shared/data] [--out bench-out]
 
-planted   the replies world, whose five objectives are a program, on `tiny`: Spearman of each head with the truth on new prompts beside
-          the ceiling that ties in the truth leave; a gate trained on preferences under planted weights that depend on the prompt, and its
-          largest error; the correlation with length of a reward trained on labels that pay for length, before and after ODIN.
+heads     the replies world, whose five objectives are a program, on `tiny`: Spearman of each head with the truth on new prompts beside
+          the ceiling that ties in the truth leave.
+gate      the same world; overall preferences under planted weights that depend on the prompt: the largest error of the learned ones.
+length    the same world; labels that pay for length: the reward's correlation with length without and with ODIN.
 summeval  1,600 summaries rated by experts on four attributes, split by article, on `minilm`: Spearman of each head with the experts
           beside length and a single scalar (one head trained on the mean of the four), 95 % intervals over articles.
 cost      CPU seconds of training and scoring with five heads over those with one.
@@ -34,7 +35,7 @@ from preferent.training.config import load_config
 from preferent.training.observer import Observer
 from preferent.training.run import train
 
-PARTS = ("planted", "cost", "summeval")
+PARTS = ("heads", "gate", "length", "cost", "summeval")
 TINY = {"base": "tiny", "max_length": "512", "learning_rate": "1e-3", "threads": "1"}
 MINILM = {"base": "minilm", "max_length": "160", "epochs": "1.5", "batch.pairs": "32", "learning_rate": "5e-5", "threads": "1"}
 # Prompts that ask for a list are weighed otherwise than those that ask for sentences.
@@ -231,14 +232,13 @@ def main() -> None:
     path = given.out / "objectives.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     for part in given.parts:
-        if part == "planted":
-            found[part] = {
-                "heads": planted_heads(given.prompts, given.epochs),
-                "gate": planted_gate(given.prompts, given.epochs),
-                "length": decorrelated(given.prompts, given.epochs),
-            }
+        if part == "cost":
+            found[part] = cost()
+        elif part == "summeval":
+            found[part] = summeval(given.shared)
         else:
-            found[part] = cost() if part == "cost" else summeval(given.shared)
+            made = {"heads": planted_heads, "gate": planted_gate, "length": decorrelated}[part]
+            found[part] = made(given.prompts, given.epochs)
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print(f"\n{path}")
 
