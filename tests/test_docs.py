@@ -50,7 +50,7 @@ def test_the_page_of_commands_is_what_the_commands_print() -> None:
 
 def test_every_command_of_the_readme_exists() -> None:
     named = {words[1] for words in commands()}
-    assert {"check", "train", "evaluate", "score", "doctor"} <= named <= set(COMMANDS)
+    assert {"check", "train", "evaluate", "score", "doctor", "aggregate", "next", "audit", "compare", "benchmark"} <= named <= set(COMMANDS)
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
@@ -70,12 +70,18 @@ def test_the_readme_as_a_new_user_would_type_it(tmp_path: Path, monkeypatch: pyt
         file.append({"prompt": prompt, "chosen": f"The {noun} is good.", "rejected": f"I hate the {noun}."})
     for name in ("prefs.jsonl", "other.jsonl"):
         Path(name).write_text("".join(json.dumps(row) + "\n" for row in file), encoding="utf-8")
+    votes = [
+        {"comparison_id": f"c{row}", "annotator_id": f"p{who}", "choice": "a" if (row + who) % 4 else "b", "shown_first": "ab"[row % 2],
+         "prompt": pair["prompt"], "response_a": pair["chosen"], "response_b": pair["rejected"]}
+        for row, pair in enumerate(file[4:]) for who in range(4)
+    ]  # fmt: skip
+    Path("votes.jsonl").write_text("".join(json.dumps(vote) + "\n" for vote in votes), encoding="utf-8")
     Path("replies.jsonl").write_text(json.dumps({"id": 1, "prompt": "Hello", "response": "Hi."}) + "\n", encoding="utf-8")
     for words in commands():
         if words[1] == "demo":
             continue
         words = ["tiny" if word == "minilm" else word for word in words[1:]]
-        extra = ["--threads", "1", "--held-out", "0.3"] if words[0] == "train" else []
+        extra = {"train": ["--threads", "1", "--held-out", "0.3"], "audit": ["--only", "blind_spots"]}.get(words[0], [])
         result = CliRunner().invoke(preferent, [*words, *extra], prog_name="preferent", standalone_mode=False)
         assert result.exception is None or isinstance(result.exception, click.exceptions.Exit), (words, result.output, result.exception)
     assert Path("my-reward/report.html").is_file()
@@ -83,5 +89,12 @@ def test_the_readme_as_a_new_user_would_type_it(tmp_path: Path, monkeypatch: pyt
     answered = json.loads(Path("rewards.jsonl").read_text(encoding="utf-8"))
     assert answered["id"] == 1
     assert isinstance(answered["reward"], float)
+    for page in ("annotators.html", "audit.html"):
+        assert Path(page).is_file()
+    assert len(Path("ask.jsonl").read_text(encoding="utf-8").splitlines()) == 5
+    assert Path("from-votes/annotators.jsonl").is_file()
+    Path("rated.jsonl").write_text(blocks("jsonl")[1], encoding="utf-8")
+    checked = CliRunner().invoke(preferent, ["check", "rated.jsonl", "--strict"], prog_name="preferent", standalone_mode=False)
+    assert checked.exception is None, checked.output
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), {})
