@@ -61,6 +61,27 @@ def test_joint_training_from_the_command_line(tmp_path: Path, capsys: pytest.Cap
     assert sum(one["votes"] for one in said["annotators"]) == 3 * (30 - held_out)
 
 
+def test_two_groups_of_people_get_a_head_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(1)
+    rows = []
+    for number in range(40):
+        a, b = (" ".join(rng.choice(WORDS, 6)) for _ in range(2))
+        for who in range(8):
+            lover = a.count("cat") >= b.count("cat")
+            row = {"comparison_id": f"c{number}", "annotator_id": f"p{who}", "choice": "a" if lover == (who < 5) else "b"}
+            rows.append(row | {"prompt": f"say {number}", "response_a": a, "response_b": f"{b} {number}"})
+    said = ["--votes.kind", "groups", "--votes.groups", "2"]
+    assert main(["train", write(tmp_path / "j.jsonl", rows), "-o", str(tmp_path / "rm"), *QUICK, *said]) == 0
+    err = capsys.readouterr().err
+    assert "2 preference groups of annotators, a head each: group 1 6" in err
+    card = json.loads((tmp_path / "rm" / "preferent.json").read_text())
+    assert [one["name"] for one in card["heads"]["objectives"]] == ["group 1", "group 2"]
+    soft = [json.loads(line) for line in (tmp_path / "rm.preferences.jsonl").read_text().splitlines()]
+    both = {row["id"]: row["p_a"] for row in soft}
+    assert np.mean([abs(both[f"c{n}/1"] - both[f"c{n}/2"]) for n in range(40)]) > 0.9
+    assert sum(row["weight"] for row in soft) == pytest.approx(320, abs=1)
+
+
 @pytest.mark.parametrize(
     ("name", "more", "message"),
     [

@@ -59,6 +59,7 @@ SURFACE = [
     "votes.learning_rate",
     "votes.slope_sd",
     "votes.position_sd",
+    "votes.groups",
     "combination.kind",
     "combination.weights",
     "combination.signs",

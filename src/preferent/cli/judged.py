@@ -14,10 +14,11 @@ from preferent.core.records import Preference, Ranking, Vote
 from preferent.data.gate import Checked, check
 from preferent.data.lines import read_raw
 from preferent.data.write import write_jsonl
-from preferent.training.config import Aggregated, TrainConfig
+from preferent.training.config import Aggregated, Grouped, TrainConfig
 
 NAMES = ({"annotator_id", "annotator"}, {"comparison_id", "item"}, {"choice", "label"})
 HALF = ("tie", "both_good", "both_bad")
+LEAST = 1e-3  # a group of which less than this of a member has voted has said nothing
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,43 @@ def read_judged(sources: Sequence[str], comparisons: Path | None, config: TrainC
     if texts is None:
         raise DataError(f"{sources[0]}: the judgments have no texts, so there is nothing to train on",
                         hint="rows with prompt, response_a and response_b, or --comparisons FILE that has them by id")  # fmt: skip
-    model = config.votes.model if isinstance(config.votes, Aggregated) else "auto"
-    result, reason = fit(model, table, np.random.default_rng(config.seed))
-    write_jsonl(written, _preferences(result, texts), force=True)
-    checked = check(str(written), format="native", strict=strict)
     size = f"{len(table)} judgments by {table.n_annotators} annotators on {table.n_items} comparisons"
-    told = [f"{size}, aggregated by {result.method}: {written}", *([reason] if reason else []), *table.notes, *result.notes]
+    if isinstance(config.votes, Grouped):
+        rows, told = _grouped(table, texts, config.votes.groups, config.seed)
+        write_jsonl(written, rows, force=True)
+        told = [f"{size}, by preference group: {written}", *told]
+    else:
+        model = config.votes.model if isinstance(config.votes, Aggregated) else "auto"
+        result, reason = fit(model, table, np.random.default_rng(config.seed))
+        write_jsonl(written, _preferences(result, texts), force=True)
+        told = [f"{size}, aggregated by {result.method}: {written}", *([reason] if reason else []), *table.notes, *result.notes]
+    checked = check(str(written), format="native", strict=strict)
     return Judged(checked, _votes(table, texts), tuple(told))
+
+
+def _grouped(table: Any, texts: Any, groups: int | None, seed: int) -> tuple[list[dict[str, Any]], list[str]]:
+    """(rows with the group as their objective, what to say): every vote counts once, split over the groups its annotator may be of."""
+    from preferent.annotators.graph_models import pairs_of
+    from preferent.annotators.group_labels import group_labels
+    from preferent.annotators.mixture import MixtureSettings, fit_mixture
+
+    mixture = fit_mixture(pairs_of(table), MixtureSettings(groups=groups), seed=seed)
+    names = [f"group {k + 1}" for k in range(mixture.n_groups)]
+    labels = group_labels(table, mixture.membership_AK)
+    rows = []
+    for row, item in enumerate(labels.items.tolist()):
+        prompt, response_a, response_b = _texts(item, texts)
+        for k, name in enumerate(names):
+            if labels.mass_IK[row, k] < LEAST:
+                continue
+            fields = {"prompt": prompt, "response_a": response_a, "response_b": response_b, "p_a": round(float(labels.p_IK[row, k]), 6)}
+            rows.append({"id": f"{item}/{k + 1}", **fields, "weight": float(labels.mass_IK[row, k]), "objective": name})
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, mixture.share_K, strict=True))
+    told = [f"{len(names)} preference group{'s' if len(names) > 1 else ''} of annotators, a head each: {shares}", *mixture.notes]
+    if len(names) > 1:
+        weighed = ",".join(f"{name}={share:.2f}" for name, share in zip(names, mixture.share_K, strict=True))
+        told.append(f"the reward is their equal mean; by their shares: --combination.kind fixed --combination.weights '{weighed}'")
+    return rows, told
 
 
 def _preferences(result: Any, texts: Any) -> Iterator[dict[str, Any]]:

@@ -88,6 +88,11 @@ class Joint(Settings):
     position_sd: float = Field(default=0.5, gt=0.0, description="prior standard deviation of an annotator's position bias, in logits")
 
 
+class Grouped(Settings):
+    kind: Literal["groups"] = "groups"
+    groups: int | None = Field(default=None, ge=1, description="preference groups of annotators, a head each; none: by votes left out")
+
+
 class Auto(Settings):
     kind: Literal["auto"] = "auto"
 
@@ -240,7 +245,7 @@ Batch = Annotated[Pairs | Tokens, Field(discriminator="kind")]
 Schedule = Annotated[Cosine | Linear | Constant, Field(discriminator="kind")]
 Loss = Annotated[BradleyTerry | Davidson | RaoKupper | PlackettLuce, Field(discriminator="kind")]
 Adapter = Annotated[Full | Lora, Field(discriminator="kind")]
-Votes = Annotated[Aggregated | Joint, Field(discriminator="kind")]
+Votes = Annotated[Aggregated | Joint | Grouped, Field(discriminator="kind")]
 Combination = Annotated[Auto | Single | Fixed | Fitted | Gate | Constraint, Field(discriminator="kind")]
 Ensemble = Annotated[NoEnsemble | HeadsEnsemble | AdaptersEnsemble | MembersEnsemble | OneMember, Field(discriminator="kind")]
 Augment = Annotated[NoAugment | Rrm | NeutralTies | Counterfactual, Field(discriminator="kind")]
@@ -265,7 +270,7 @@ class TrainConfig(Settings):
     clip: float = Field(default=1.0, ge=0.0, description="largest norm of the gradient; 0: no clipping")
     loss: Loss = Field(default=BradleyTerry(), description="what is minimised")
     adapter: Adapter = Field(default=Full(), description="train all weights, or LoRA adapters and the head")
-    votes: Votes = Field(default=Aggregated(), description="judgments become soft labels, or train reward and annotators together")
+    votes: Votes = Field(default=Aggregated(), description="judgments become soft labels, or train along with their annotators, or a head per group")
     combination: Combination = Field(default=Auto(), description="how named objectives become one reward; auto: by what the data hold")
     ratings: Ratings = Field(default=Ratings(), description="how ratings and their heads are trained")
     decorrelation: Decorrelation = Field(default=Plain(), description="keep the length of a response out of its reward")
