@@ -270,7 +270,7 @@ class TrainConfig(Settings):
     clip: float = Field(default=1.0, ge=0.0, description="largest norm of the gradient; 0: no clipping")
     loss: Loss = Field(default=BradleyTerry(), description="what is minimised")
     adapter: Adapter = Field(default=Full(), description="train all weights, or LoRA adapters and the head")
-    votes: Votes = Field(default=Aggregated(), description="judgments become soft labels, or train along with their annotators, or a head per group")
+    votes: Votes = Field(default=Aggregated(), description="judgments become soft labels, train with their annotators, or a head per group")
     combination: Combination = Field(default=Auto(), description="how named objectives become one reward; auto: by what the data hold")
     ratings: Ratings = Field(default=Ratings(), description="how ratings and their heads are trained")
     decorrelation: Decorrelation = Field(default=Plain(), description="keep the length of a response out of its reward")
