@@ -55,6 +55,11 @@ def pairs_of_runs(base: Callable[..., str], tmp_path_factory: pytest.TempPathFac
         "stopped": {"config": {"base": base(), **SAME}, "data": ["planted", 120], "stop_at": 3},
         "gate": {"config": {"base": base(), **SAME, "combination.kind": "gate", "micro_tokens": "100"}, "data": ["rated", 20]},
         "odin": {"config": {"base": base(), **SAME, "decorrelation.kind": "odin", "micro_tokens": "100"}, "data": ["wordy", 60]},
+        "heads": {"config": {"base": base(), **SAME, "ensemble.kind": "heads", "micro_tokens": "100"}, "data": ["planted", 60]},
+        "adapters": {
+            "config": {"base": base(), **SAME, "adapter.kind": "lora", "ensemble.kind": "adapters", "ensemble.size": "2"},
+            "data": ["planted", 60],
+        },
         "not a number": {"config": {"base": base(), **TOO_HIGH}, "data": ["planted", 60]},
     }
     made = {"planted": planted, "clumped": clumped, "rated": rated, "wordy": wordy}
@@ -70,7 +75,7 @@ def pairs_of_runs(base: Callable[..., str], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["pairs", "few groups", "encoder", "early", "stopped", "gate", "odin"])
+@pytest.mark.parametrize("name", ["pairs", "few groups", "encoder", "early", "stopped", "gate", "odin", "heads", "adapters"])
 def test_two_processes_train_as_one(pairs_of_runs: dict[str, tuple[Path, Path]], name: str) -> None:
     one, both = pairs_of_runs[name]
     for key in ("loss", "held_out_nll", "held_out_accuracy", "grad_norm"):

@@ -98,8 +98,13 @@ def test_sigterm_saves_where_it_stands(base: Base, run_job: RunJob, whole: Path,
 
 @pytest.mark.parametrize(
     ("kind", "more"),
-    [("bert", {"dropout": "true"}), ("bert", {"adapter.kind": "lora", "adapter.dropout": "0.1"}), ("qwen3", {"loss.kind": "davidson"})],
-    ids=["dropout", "lora", "tie parameter"],
+    [
+        ("bert", {"dropout": "true"}),
+        ("bert", {"adapter.kind": "lora", "adapter.dropout": "0.1"}),
+        ("qwen3", {"loss.kind": "davidson"}),
+        ("qwen3", {"ensemble.kind": "heads"}),
+    ],
+    ids=["dropout", "lora", "tie parameter", "member heads"],
 )
 def test_killed_with_more_to_restore(base: Base, run_job: RunJob, tmp_path: Path, kind: str, more: dict[str, str]) -> None:
     config = settings(base(kind), **more)
