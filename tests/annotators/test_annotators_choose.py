@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -229,3 +230,20 @@ def test_what_flags_need():
         Limits(ties=0.5)
     bare = VoteTable.from_arrays([1, 1], [1, 2], ["a", "b"])
     assert len(missing_evidence(bare)) == 3
+
+
+def test_a_tie_that_nobody_gave_flags_nobody():
+    # Wilson's lower end of 0 of n is 0 up to rounding: that is above "twice nothing" for some n, and flagged everybody.
+    table, _ = suspicious()
+    decided = table.where(table.label_V < 2)
+    assert "tie" in decided.labels
+    assert not [flag for flag in flags(decided, dawid_skene(decided)) if flag.kind == "tie-happy"]
+    assert "tie-happy: there are no ties" in missing_evidence(decided)
+
+
+def test_flags_of_shares_are_sentences():
+    table, _ = suspicious()
+    said = {flag.kind: flag.says for flag in flags(table, dawid_skene(table)) if flag.annotator in (0, 1)}
+    number = r"[01]\.\d+ \[0\.\d+, [01]\.\d+\] of their \d+ votes"
+    assert re.fullmatch(number + r" are ties; of everybody's votes \d+%", said["tie-happy"])
+    assert re.fullmatch(number + r" came within \S+ s", said["too fast"])

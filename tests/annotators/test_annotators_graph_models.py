@@ -42,8 +42,8 @@ def test_models_over_responses_keep_the_contract(name):
 def test_auto_keeps_the_contract_where_it_chooses_scores():
     table = simulated_pairs(rng())
     assert choose(table, rng()).method.split(" + ")[0] in NAMES
-    # New names hold out other votes, so the weight of the scores in the blend moves a little.
-    check_aggregator(lambda one: choose(one, rng()).result, table, tolerance=0.2, copies=0.2)
+    # Copies hold out other votes, so the weight of the scores in the blend moves a little; new names move nothing.
+    check_aggregator(lambda one: choose(one, rng()).result, table, copies=0.1)
 
 
 def test_the_mixture_keeps_the_contract():

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from preferent.annotators.bradley_terry import Banded, Settings, fit_pairs
 from preferent.annotators.crowd_bt import fit_crowd
 from preferent.annotators.em import normalised
+from preferent.annotators.graph_deal import deal
 from preferent.annotators.graph_models import TIES, GraphResult, Name, graph_model, model_of, pairs_of, vote_log_chance
 from preferent.annotators.labels import LabelResult, clustered
 from preferent.annotators.table import VoteTable
@@ -57,8 +58,8 @@ def contest(table: VoteTable, rng: np.random.Generator, labels: Labels) -> Conte
 
     The labels know all votes but the one to be foretold, which favours them: the graph models are fitted without the whole fifth. A vote
     that is alone on its item gets the labels' frequencies, which is all a label model knows of it. The answer is the blend of scores and
-    labels that gives the held-out votes the best chance, or the labels where that is no better than they are. Which votes are held out is
-    drawn over the table's order, so that new names of items draw others, and the blend's weight moves a little.
+    labels that gives the held-out votes the best chance, or the labels where that is no better than they are. Which votes are held out
+    hangs on where they stand in the table, not on names (`graph_deal`).
     """
     name = labels.name
     votes = pairs_of(table)
@@ -126,9 +127,11 @@ def blended(scores: GraphResult, labels: LabelResult, weight: float, name: str) 
 
 def _held(table: VoteTable, rng: np.random.Generator, able_V: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """A fifth of the ballots whose votes both kinds of models can foretell; at most a fifth of 60,000 votes."""
-    n_ballots = int(table.ballot_V[-1]) + 1
-    share = HELD * min(1.0, MAX_POOL / max(1, int(able_V.sum())))
-    held_V = (rng.random(n_ballots) < share)[table.ballot_V] & able_V
+    share, salt = HELD * min(1.0, MAX_POOL / max(1, int(able_V.sum()))), int(rng.integers(2**63))
+    held_V = deal(table, share, salt) & able_V
+    if not 0.5 * share < held_V.sum() / max(1, int(able_V.sum())) < 1.5 * share:
+        # Few votes, or votes that nothing but their names tells apart: by chance, over the table's order.
+        held_V = (np.random.default_rng(salt).random(int(table.ballot_V[-1]) + 1) < share)[table.ballot_V] & able_V
     if not held_V.any():
         held_V[int(np.flatnonzero(able_V)[0])] = True
     return held_V

@@ -11,6 +11,7 @@ Legend: R rows (a pair as judged by one cell), C cells, G effects, T kinds of ef
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,27 +139,71 @@ def fit_cells(votes: CellVotes, begun: GroupScores, *, tolerance: float = 1e-8, 
     return at, Ended(ended.converged and moved < 0.02, iterations + ended.iterations, ended.log_posterior)
 
 
-def cell_bands(at: GroupScores, votes: CellVotes, pairs_Q2: Ints, *, asked_CG: Floats | None = None) -> tuple[Banded, Banded, str]:
-    """Scores (C, I) and gaps (C, Q) with 95 % intervals (Laplace), and how they were made; asked_CG: of these mixes of effects instead
-    of the cells that voted.
+@dataclass(frozen=True, eq=False, slots=True)
+class Asked:
+    """What is asked of a fit: mixes of effects (C, G), and how much of the common scores goes into them (0: differences between mixes)."""
+
+    mix_CG: Floats
+    common: float = 1.0
+
+    @property
+    def acts_CE(self) -> Floats:
+        """What each unknown, common first, adds to each mix."""
+        return np.concatenate([np.full((len(self.mix_CG), 1), self.common), self.mix_CG], axis=1)
+
+    def scores(self, at: GroupScores) -> Floats:
+        """Shape (C, I)."""
+        return self.common * at.common_I + self.mix_CG @ at.offsets_GI
+
+
+def joint_covariance(at: GroupScores, votes: CellVotes) -> Floats | None:
+    """Laplace covariance of common scores and offsets, shape (1 + G, I, 1 + G, I); None beyond DENSE unknowns."""
+    n, effects = votes.n_items, 1 + votes.n_effects
+    if effects * n > DENSE:
+        return None
+    return np.linalg.inv(_precision(at, votes).toarray()).reshape(effects, n, effects, n)
+
+
+def cell_draws(
+    at: GroupScores, votes: CellVotes, asked: Asked, n_draws: int, rng: np.random.Generator, *, covariance: Floats | None
+) -> Iterator[Floats]:
+    """Posterior draws (D, I) of each mix that is asked about; without the joint covariance (None) every unknown by itself."""
+    scores_CI = asked.scores(at)
+    for c, acts_E in enumerate(asked.acts_CE):
+        z_DI = rng.normal(size=(n_draws, votes.n_items))
+        if covariance is None:
+            yield scores_CI[c] + z_DI * np.sqrt(acts_E**2 @ (1.0 / _curvature(at, votes)))
+            continue
+        own_II = _mixed(covariance, acts_E)
+        floor = 1e-12 + 1e-9 * float(np.trace(own_II)) / len(own_II)  # a mix that does not vary is singular
+        yield scores_CI[c] + z_DI @ np.linalg.cholesky(own_II + floor * np.eye(len(own_II))).T
+
+
+def _mixed(covariance: Floats, acts_E: Floats) -> Floats:
+    return np.einsum("e,eifj,f->ij", acts_E, covariance, acts_E, optimize=True)
+
+
+def cell_bands(
+    at: GroupScores, votes: CellVotes, pairs_Q2: Ints, *, asked: Asked | None = None, covariance: Floats | None = None
+) -> tuple[Banded, Banded, str]:
+    """Scores (C, I) and gaps (C, Q) with 95 % intervals (Laplace), and how they were made; asked: of these mixes of effects instead
+    of the cells that voted. covariance: of `joint_covariance`, where it is at hand.
 
     Joint and exact up to DENSE unknowns; beyond, each unknown's own information, as if all others were known.
     """
-    asked_CG = votes.member_CG if asked_CG is None else asked_CG
-    scores_CI = at.cells(asked_CG)
-    n, effects = votes.n_items, 1 + votes.n_effects
-    acts_CE = np.concatenate([np.ones((len(asked_CG), 1)), asked_CG], axis=1)
+    asked = Asked(votes.member_CG) if asked is None else asked
+    scores_CI, acts_CE = asked.scores(at), asked.acts_CE
     i_Q, j_Q = pairs_Q2[:, 0], pairs_Q2[:, 1]
     gap_CQ = scores_CI[:, i_Q] - scores_CI[:, j_Q]
-    if effects * n > DENSE:
+    covariance = joint_covariance(at, votes) if covariance is None else covariance
+    if covariance is None:
         variance_EI = 1.0 / _curvature(at, votes)
         variance_CI = acts_CE**2 @ variance_EI
         sd_CQ = np.sqrt(variance_CI[:, i_Q] + variance_CI[:, j_Q])
         return band(scores_CI, np.sqrt(variance_CI)), band(gap_CQ, sd_CQ), "95 %, Laplace, diagonal approximation"
-    covariance = np.linalg.inv(_precision(at, votes).toarray()).reshape(effects, n, effects, n)
     variance_CI, variance_CQ = np.empty_like(scores_CI), np.empty_like(gap_CQ)
     for c, acts_E in enumerate(acts_CE):
-        own_II = np.einsum("e,eifj,f->ij", acts_E, covariance, acts_E, optimize=True)
+        own_II = _mixed(covariance, acts_E)
         variance_CI[c] = np.diagonal(own_II)
         variance_CQ[c] = own_II[i_Q, i_Q] + own_II[j_Q, j_Q] - 2.0 * own_II[i_Q, j_Q]
     return band(scores_CI, np.sqrt(variance_CI)), band(gap_CQ, np.sqrt(variance_CQ)), "95 %, Laplace, exact"

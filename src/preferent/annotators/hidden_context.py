@@ -71,7 +71,8 @@ def fit_distributional(votes: PairVotes, *, score: float = 1.5, spread: float = 
         raise ConfigError(f"fit_distributional: score={score!r}, spread={spread!r}, allowed are numbers > 0")
     settings, table = settings or Settings(), pair_table(votes)
     n, graph = table.n_items, describe(table)
-    scale = 1.0 / np.sqrt(np.concatenate([0.5 * graph.votes_I + score**-2, 0.1 * graph.votes_I + spread**-2]))
+    mass_I = table.degree_I(table.mass_P)
+    scale = 1.0 / np.sqrt(np.concatenate([0.5 * mass_I + score**-2, 0.1 * mass_I + spread**-2]))
     found, ended = scaled_lbfgs(
         lambda x: distributional_objective(x, table, score, spread),
         np.zeros(2 * n),
@@ -95,8 +96,8 @@ def distributional_objective(flat: Floats, table: PairTable, score: float, sprea
     variance_I = BASE_SD**2 * np.exp(2.0 * log_I)
     total_P = variance_I[table.lo_P] + variance_I[table.hi_P]
     z_P = (mean_I[table.lo_P] - mean_I[table.hi_P]) / np.sqrt(total_P)
-    win_P = table.total_P(table.win_V)
-    loss_P = table.n_votes_P - win_P
+    win_P = table.total_P(table.weighted(table.win_V))
+    loss_P = table.mass_P - win_P
     log_win_P, log_loss_P = log_ndtr(z_P), log_ndtr(-z_P)
     log_density_P = -0.5 * z_P**2 - _LOG_ROOT
     by_z_P = -win_P * np.exp(log_density_P - log_win_P) + loss_P * np.exp(log_density_P - log_loss_P)

@@ -132,7 +132,7 @@ def fit_mixture(votes: PairVotes, settings: MixtureSettings | None = None, *, se
         hi_P=table.hi_P,
         gap=gap,
         p_a=gap.map(expit),
-        conflicts=_conflicts(gap),
+        conflicts=conflicts_of(gap),
         tests=tests,
         graph=graph,
         converged=state.converged,
@@ -173,13 +173,14 @@ def held_out_by_annotator(votes: PairVotes, fold_V: Ints, k: int, settings: Mixt
 
 
 def _log_votes(table: PairTable, at: GroupScores) -> Floats:
-    """Log probability of all votes of an annotator under each group, shape (A, K)."""
+    """Log probability of all votes of an annotator under each group, votes by their weights, shape (A, K)."""
     scores_KI = at.cells(np.eye(len(at.offsets_GI)))
     columns = []
     for scores_I in scores_KI:
         gap_P = scores_I[table.lo_P] - scores_I[table.hi_P]
         log_win_V, log_loss_V = table.spread_V(log_expit(gap_P)), table.spread_V(log_expit(-gap_P))
-        columns.append(sums(table.annotator_V, table.win_V * log_win_V + (1.0 - table.win_V) * log_loss_V, table.n_annotators))
+        log_V = table.weighted(table.win_V * log_win_V + (1.0 - table.win_V) * log_loss_V)
+        columns.append(sums(table.annotator_V, log_V, table.n_annotators))
     return np.stack(columns, axis=1)
 
 
@@ -193,7 +194,7 @@ def _memberships(table: PairTable, state: _State) -> tuple[Floats, Floats]:
 def _cells(table: PairTable, member_AK: Floats) -> CellVotes:
     """Votes of every group on every pair, each annotator's split by membership."""
     k, n_pairs = member_AK.shape[1], len(table.lo_P)
-    share_KV = member_AK.T[:, table.annotator_V]
+    share_KV = table.weighted(member_AK.T[:, table.annotator_V])
     n_R = np.concatenate([table.total_P(share_V) for share_V in share_KV])
     win_R = np.concatenate([table.total_P(share_V * table.win_V) for share_V in share_KV])
     cell_R = np.repeat(np.arange(k), n_pairs)
@@ -218,7 +219,7 @@ def _starts(table: PairTable, k: int, restarts: int, rng: np.random.Generator) -
         - pooled.at.common_I[table.hi_P]
         + (pooled.at.offsets_GI[0][table.lo_P] - pooled.at.offsets_GI[0][table.hi_P])
     )
-    residual_V = table.win_V - table.spread_V(expit(gap_P))
+    residual_V = table.weighted(table.win_V - table.spread_V(expit(gap_P)))
     rows = np.tile(table.annotator_V, 2)
     columns = np.concatenate([np.repeat(table.lo_P, table.n_votes_P), np.repeat(table.hi_P, table.n_votes_P)])
     matrix = coo_array((np.concatenate([residual_V, -residual_V]), (rows, columns)), (n, table.n_items)).tocsr()
@@ -253,8 +254,8 @@ def _em(table: PairTable, member_AK: Floats, settings: MixtureSettings) -> _Stat
     return replace(state, trace=tuple(trace))
 
 
-def _conflicts(gap: Banded) -> Conflicts:
-    """Opposite signs with probability >= .95, the groups' posteriors taken as independent."""
+def conflicts_of(gap: Banded) -> Conflicts:
+    """Pairs on which two rows of gap (K, P) have opposite signs with probability >= .95, the rows' posteriors taken as independent."""
     k = len(gap.value)
     ahead_KP = norm.cdf(gap.value * 2 * 1.959963984540054 / (gap.high - gap.low))
     found = []

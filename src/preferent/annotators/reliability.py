@@ -9,10 +9,11 @@ Legend: V votes, A annotators, K labels of an item, L labels voted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from preferent.annotators.crowd_bt import CrowdFit
@@ -123,7 +124,7 @@ def missing_evidence(table: VoteTable) -> tuple[str, ...]:
         out.append("left and right: the table has no display order (shown_first)")
     if table.seconds_V is None:
         out.append("too fast: the table has no seconds")
-    if not any(label in TIES for label in table.labels):
+    if not _tied(table).any():
         out.append("tie-happy: there are no ties")
     return tuple(out)
 
@@ -186,11 +187,15 @@ def _leaning(table: VoteTable, result: LabelResult, limits: Limits, z: float) ->
 
 
 def _ties(table: VoteTable, limits: Limits, z: float) -> list[Flag]:
-    codes = [k for k, label in enumerate(table.labels) if label in TIES]
-    if not codes:
+    """A tie that is allowed and that nobody gave tells nothing of anybody."""
+    tied_V = _tied(table)
+    if not tied_V.any():
         return []
-    tied_V = np.isin(table.label_V, codes)
-    return _shares(table, tied_V, np.ones(len(table), dtype=bool), ("tie-happy", "of the votes are ties"), limits.ties, z)
+    return _shares(table, tied_V, np.ones(len(table), dtype=bool), ("tie-happy", "are ties"), limits.ties, z)
+
+
+def _tied(table: VoteTable) -> NDArray[np.bool_]:
+    return np.isin(table.label_V, [k for k, label in enumerate(table.labels) if label in TIES])
 
 
 def _speed(table: VoteTable, limits: Limits, z: float) -> list[Flag]:
@@ -199,7 +204,7 @@ def _speed(table: VoteTable, limits: Limits, z: float) -> list[Flag]:
     if not timed_V.any():
         return []
     limit = limits.fast * float(np.median(table.seconds_V[timed_V]))
-    what = f"of the votes came within {limit:.2g} s"
+    what = f"came within {limit:.2g} s"
     return _shares(table, table.seconds_V < limit, timed_V, ("too fast", what), None, z, limits.hasty)
 
 
@@ -212,11 +217,12 @@ def _shares(
     crowd = float(hit_V[used_V].mean())
     limit = threshold if times is None else min(0.95, times * crowd)
     low_A, high_A = wilson(share_A, n_A.astype(np.float64), z)
-    against = "" if times is None else f", {crowd:.0%} of the crowd's"
-    return [
-        _flag(table, int(a), words[0], (share_A[a], low_A[a], high_A[a]), limit, words[1] + against, int(n_A[a]))
-        for a in np.flatnonzero((low_A > limit) & (n_A > 0))
-    ]
+    against = "" if times is None else f"; of everybody's votes {crowd:.0%}"
+    found = []
+    for a in np.flatnonzero((low_A > limit) & (share_A > limit) & (n_A > 0)):
+        flag = _flag(table, int(a), words[0], (share_A[a], low_A[a], high_A[a]), limit, "", int(n_A[a]))
+        found.append(replace(flag, says=f"{flag.evidence} of their {n_A[a]} votes {words[1]}{against}"))
+    return found
 
 
 def _flag(table: VoteTable, a: int, kind: Kind, ends: Any, threshold: float, what: str, n: int | None = None) -> Flag:
