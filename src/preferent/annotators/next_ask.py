@@ -26,6 +26,7 @@ from preferent.annotators.table import VoteTable
 from preferent.core.errors import ConfigError, DataError
 
 ENOUGH_FOR_SLOPES = 3  # annotators
+ROUNDS = 8  # of further candidates, each twice as many, before a question is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +129,12 @@ def ask(table: VoteTable, judged: Mapping[str, Candidate], candidates: Sequence[
     rng = np.random.default_rng(settings.seed)
     unnamed = fit.graph.notes()
     notes = [*_pairing_notes(paired, table), *fit.graph.notes(paired.responses), *(note for note in fit.notes if note not in unnamed)]
-    questions: list[Question] = []
-    if len(open_Q):
-        batch = next_batch(
-            _take(known, open_Q), settings.n, rng=rng, strategy=settings.strategy, random_share=settings.random_share, shape=settings.shape
-        )
-        picked = replace(batch, chosen_B=open_Q[batch.chosen_B])
-        questions = [_question(ordered[q], known, q, needed_Q, (picked, slot)) for slot, q in enumerate(picked.chosen_B.tolist())]
-        if len(questions) < settings.n:
-            notes.append(f"only {len(questions)} different questions are open, of {settings.n} asked for")
+    source = _Source(ordered, known, needed_Q, open_Q, settings, rng)
+    questions = source.more(settings.n, settings.random_share)
+    if len(questions) < settings.n:
+        notes.append(f"only {len(questions)} different questions are open, of {settings.n} asked for")
     if settings.budgets is not None:
-        questions, said = _assigned(questions, {one.id: one.code for one in ordered}, _Seen(table, judged), settings, rng)
+        questions, said = _assigned(source, questions, _Seen(table, judged), settings, rng)
         notes += said
     return Asked(tuple(questions), settings.strategy, len(ordered), len(ordered) - len(open_Q), fit.intervals, tuple(notes))
 
@@ -180,6 +176,29 @@ def _question(one: Candidate, known: Knowledge, q: int, needed_Q: Any, at: tuple
     return Question(one.id, one.pair, gain, value, p_a, low, high, int(known.votes_Q[q]), needed, random)
 
 
+class _Source:
+    """Questions in batches, best first; none comes twice, in whatever dress."""
+
+    def __init__(
+        self, ordered: Sequence[Candidate], known: Knowledge, needed_Q: Any, open_Q: Any, settings: AskSettings, rng: np.random.Generator
+    ) -> None:
+        self._ordered, self._known, self._needed_Q, self._settings, self._rng = ordered, known, needed_Q, settings, rng
+        self._left_Q = open_Q
+        self.code_of: dict[Any, Hashable] = {one.id: one.code for one in ordered}
+
+    def more(self, n: int, random_share: float = 0.0) -> list[Question]:
+        """The next n, or as many as there are."""
+        if not len(self._left_Q):
+            return []
+        own = self._settings
+        known = _take(self._known, self._left_Q)
+        batch = next_batch(known, n, rng=self._rng, strategy=own.strategy, random_share=random_share, shape=own.shape)
+        chosen_B = self._left_Q[batch.chosen_B]
+        assert self._known.alike_Q is not None
+        self._left_Q = self._left_Q[~np.isin(self._known.alike_Q[self._left_Q], self._known.alike_Q[chosen_B])]
+        return [_question(self._ordered[q], self._known, q, self._needed_Q, (batch, slot)) for slot, q in enumerate(chosen_B.tolist())]
+
+
 class _Seen:
     """Who has voted on what: by the question, however it was put, and by the two responses."""
 
@@ -198,27 +217,36 @@ class _Seen:
 
 
 def _assigned(
-    questions: list[Question], code_of: Mapping[Any, Hashable], seen: _Seen, settings: AskSettings, rng: np.random.Generator
+    source: _Source, questions: list[Question], seen: _Seen, settings: AskSettings, rng: np.random.Generator
 ) -> tuple[list[Question], list[str]]:
-    """Each question once for every annotator who is to answer it; nobody gets what they have judged, under whatever id."""
+    """Each question once for every annotator who is to answer it; nobody gets what they have judged, under whatever id. For a question that
+    nobody can be asked the next candidate comes in, as long as there is budget."""
     assert settings.budgets is not None
     names = sorted(settings.budgets, key=str)
     if not names:
         raise ConfigError("there is no annotator to ask", hint="name some in --annotators")
     names = [names[k] for k in rng.permutation(len(names))]  # among equals, chance decides who is asked
     place = {str(name): a for a, name in enumerate(names)}
-    known = {
-        (number, place[name])
-        for number, question in enumerate(questions)
-        for name in seen.voters(question, code_of[question.comparison_id])
-        if name in place
-    }
-    dealt = assign(range(len(questions)), [settings.budgets[name] for name in names], seen=known, each=settings.each)
-    out = [replace(questions[number], annotator_id=names[a]) for number, a in dealt.asked]
-    if not dealt.left_over:
-        return out, []
-    unasked = len(dealt.left_over)
-    return out, [f"{unasked} of {len(questions)} questions found fewer than {settings.each} annotators with budget who had not judged them"]
+    budget_A = np.array([settings.budgets[name] for name in names], dtype=np.int64)
+    out: list[Question] = []
+    wanted, asked, short, size = len(questions), 0, 0, len(questions)
+    for _ in range(ROUNDS):
+        for question in questions:
+            if asked == wanted or not budget_A.any():
+                break
+            voters = seen.voters(question, source.code_of[question.comparison_id])
+            dealt = assign([0], budget_A, seen={(0, place[name]) for name in voters if name in place}, each=settings.each)
+            out += [replace(question, annotator_id=names[a]) for _, a in dealt.asked]
+            budget_A[[a for _, a in dealt.asked]] -= 1
+            asked += bool(dealt.asked)
+            short += bool(dealt.asked) and bool(dealt.left_over)
+        if asked == wanted or not budget_A.any():
+            break
+        questions, size = source.more(size), 2 * size
+    notes = [] if asked == wanted else [f"budgets and what people have judged allow {asked} of {wanted} questions"]
+    if short:
+        notes.append(f"{short} of {asked} questions found fewer than {settings.each} annotators with budget who had not judged them")
+    return out, notes
 
 
 def _pairing_notes(paired: PairedVotes, table: VoteTable) -> list[str]:

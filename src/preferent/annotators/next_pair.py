@@ -25,6 +25,7 @@ from scipy.special import entr, expit
 
 from preferent.annotators.bradley_terry import PairFit
 from preferent.annotators.graph import Ints
+from preferent.annotators.next_cover import Ground, cover_batch, cover_values
 from preferent.annotators.next_order import order_batch
 from preferent.annotators.posterior import dense_covariance, spread
 from preferent.core.errors import ConfigError, DataError
@@ -42,7 +43,8 @@ class Knowledge:
     """What is known of candidate pairs: mean_Q and sd_Q of the gap (logits), votes_Q given so far. ensemble_MQ: gaps by the members of
     an ensemble of reward models, for the strategy "ensemble". uncertainty_Q: what a reward model does not know, for "uncertainty" (see
     `reward_uncertainty`). alike_Q: a code per candidate, equal for candidates that ask the same question. covariance_JJ and ends_Q2:
-    posterior covariance of the items that occur and the rows of each candidate's ends in it, for "order"; None beyond DENSE items."""
+    posterior covariance of the items that occur and the rows of each candidate's ends in it, for "order"; None beyond DENSE items.
+    ground: the comparison graph, for "coverage"; without it that goes by the votes on each pair alone."""
 
     pairs_Q2: Ints
     mean_Q: Floats
@@ -53,6 +55,7 @@ class Knowledge:
     ends_Q2: Ints | None = None
     uncertainty_Q: Floats | None = None
     alike_Q: Ints | None = None
+    ground: Ground | None = None
 
     def __len__(self) -> int:
         return len(self.pairs_Q2)
@@ -89,7 +92,9 @@ def knowledge(fit: PairFit, pairs_Q2: ArrayLike, *, ensemble_MQ: ArrayLike | Non
         raise DataError(f"{len(pairs)} candidates but gaps of an ensemble of shape {ensemble.shape}, allowed is (members, candidates)")
     gap_Q = fit.scores.value[pairs[:, 0]] - fit.scores.value[pairs[:, 1]]
     covariance, ends = _covariance(fit, pairs)
-    return Knowledge(pairs, gap_Q, np.sqrt(found.gap_variance_Q), _votes(fit, pairs, n), ensemble, covariance, ends)
+    votes_Q, sd_Q = _votes(fit, pairs, n), np.sqrt(found.gap_variance_Q)
+    ground = Ground(fit.graph.component_I, fit.graph.votes_I)
+    return Knowledge(pairs, gap_Q, sd_Q, votes_Q, ensemble, covariance, ends, ground=ground)
 
 
 def _covariance(fit: PairFit, pairs_Q2: Ints) -> tuple[Floats | None, Ints | None]:
@@ -158,7 +163,7 @@ def values(known: Knowledge, strategy: Strategy) -> Floats:
             raise ConfigError("strategy 'uncertainty' needs the scores of a reward model (uncertainty_Q)", hint="'information' needs none")
         return known.uncertainty_Q
     if strategy == "coverage":
-        return -known.votes_Q.astype(np.float64)
+        return cover_values(known.pairs_Q2, known.votes_Q, known.ground)
     if strategy == "random":
         return np.zeros(len(known))
     if strategy == "order":
@@ -185,9 +190,9 @@ def next_batch(
     """Choose n different candidates, best first, then those dealt at random.
 
     strategy: "order" where the covariance is at hand, else "information", if left out. random_share: of the slots, dealt at random over
-    all other candidates (0 turns it off). shape: how the rest is spread over the items ("order" spreads itself). Ties in value are broken
-    at random. Of candidates that are alike (`known.alike_Q`) one at most is in a batch. Fewer than n questions are all taken. Raises
-    ConfigError for settings out of range.
+    all other candidates (0 turns it off). shape: how the rest is spread over the items ("order" and "coverage" spread themselves). Ties
+    in value are broken at random. Of candidates that are alike (`known.alike_Q`) one at most is in a batch. Fewer than n questions are
+    all taken. Raises ConfigError for settings out of range.
     """
     strategy = strategy or ("information" if known.covariance_JJ is None else "order")
     if n < 1 or not 0.0 <= random_share <= 1.0 or shape not in get_args(Shape):
@@ -200,6 +205,11 @@ def next_batch(
         covariance_JJ, ends_Q2 = _dense(known)
         taken, worth = order_batch(ends_Q2[shuffled_Q], known.mean_Q[shuffled_Q], covariance_JJ, n_picked, alike_Q=alike_Q[shuffled_Q])
         picked, value_Q = shuffled_Q[taken], worth[np.argsort(shuffled_Q)]
+    elif strategy == "coverage" and known.ground is not None:
+        taken = cover_batch(
+            known.pairs_Q2[shuffled_Q], known.votes_Q[shuffled_Q], n_picked, ground=known.ground, alike_Q=alike_Q[shuffled_Q]
+        )
+        picked, value_Q = shuffled_Q[taken], values(known, strategy)
     else:
         value_Q = values(known, strategy)
         order_Q = shuffled_Q[np.argsort(-value_Q[shuffled_Q], kind="stable")]

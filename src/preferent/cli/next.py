@@ -37,7 +37,7 @@ SHOWN = 40
     show_default=True,
     help="information: expected information gain of a vote; order: what a vote teaches about all orders in doubt (up to 2,000 "
     "responses); closest: smallest difference of scores; uncertainty: what a reward model or an ensemble does not know "
-    "(--scores, --model); coverage: fewest votes; random.",
+    "(--scores, --model); coverage: pairs that join parts of the graph, then the fewest votes, spread over responses; random.",
 )
 @click.option("--random-share", type=click.FloatRange(0, 1), default=0.2, show_default=True, help="Of the batch, dealt at random.")
 @click.option(
