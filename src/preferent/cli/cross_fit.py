@@ -47,8 +47,8 @@ def trained_on(model: str, pairs: Sequence[Preference]) -> list[str]:
         return []
     return [
         f"warning: {model} was trained on {share:.0%} of these prompts"
-        f"{' or more' if sketch.whole_share < 1 else ''}; a model has learned the labels it was trained on, wrong ones included, "
-        "and finds few of them: use --folds, or a model of other data"
+        f"{' or more' if sketch.whole_share < 1 else ''}; a model that fits its training labels closely remembers the wrong ones "
+        "too and contradicts few of them: use --folds, or a model of other data"
     ]
 
 

@@ -39,8 +39,8 @@ def command(source: str, output: Path, force: bool, as_json: bool, **given: Any)
     A row of the output has id, prompt, response_a and response_b, as `preferent next --pairs` and `preferent aggregate --comparisons`
     take it, in random order of sides, and under `triage` the label and the evidence against it: do not show that to annotators.
 
-    The models must not know the labels. A model that was trained on FILE has learned them, wrong ones included, and finds little:
-    give models of other data, or --folds K with --base, which trains K models (times --members), each scoring the prompts
+    The models must not know the labels. A model that was trained on FILE and fits it closely remembers the wrong labels too and
+    contradicts few of them: give models of other data, or --folds K with --base, which trains K models (times --members), each scoring the prompts
     that it was not trained on.
     """
     import numpy as np
