@@ -37,9 +37,9 @@ from preferent.training.run import train
 
 PARTS = ("heads", "gate", "length", "cost", "summeval")
 TINY = {"base": "tiny", "max_length": "512", "learning_rate": "1e-3", "threads": "1"}
-MINILM = {"base": "minilm", "max_length": "160", "epochs": "1.5", "batch.pairs": "32", "learning_rate": "5e-5", "threads": "1"}
+MINILM = {"base": "minilm", "max_length": "128", "epochs": "1", "batch.pairs": "8", "learning_rate": "1e-4", "threads": "1"}
 # Prompts that ask for a list are weighed otherwise than those that ask for sentences.
-GATE = {True: {"helpfulness": 0.2, "formatting": 0.8}, False: {"helpfulness": 0.8, "formatting": 0.2}}
+GATE = {True: {"helpfulness": 0.2, "tone": 0.8}, False: {"helpfulness": 0.8, "tone": 0.2}}
 
 
 class Talk(Observer):
@@ -93,7 +93,7 @@ def planted_gate(n: int, epochs: str) -> dict[str, Any]:
     from preferent.lab.requests import read_request
 
     rng = np.random.default_rng(2)
-    names = ("helpfulness", "formatting")
+    names = ("helpfulness", "tone")
     exchanges = world(n, 3)
     truth = np.array([[getattr(gold(exchange), name) for name in names] for exchange in exchanges])
     z = (truth - truth.mean(0)) / truth.std(0)
@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=list(PARTS), help=f"of {', '.join(PARTS)}; default: all")
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("PREFERENT_SHARED_DATA", "../shared/data")))
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
-    parser.add_argument("--prompts", type=int, default=300, help="of the replies world")
+    parser.add_argument("--prompts", type=int, default=500, help="of the replies world")
     parser.add_argument("--epochs", default="6", help="of the replies world")
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
