@@ -79,6 +79,23 @@ def test_the_analytic_nll_of_a_calibrated_scorer():
     assert evaluate(scaled, pairs, temperature=5.0).numbers["nll"].value == pytest.approx(expected)
 
 
+def test_before_and_after_the_temperature_stand_side_by_side():
+    # Labels are the true probabilities of rewards that are five times too large: perfect after T = 5, overconfident before it.
+    q = probability(np.array([1.0, 3.0]))
+    pairs = [pair(f"p{k}", 5.0 * m, 0.0, float(q[i])) for k in range(20) for i, m in enumerate((1.0, 3.0))]
+    raw, found = evaluate(SCORER, pairs), evaluate(SCORER, pairs, temperature=5.0)
+    assert found.numbers["ece"].value == pytest.approx(0.0, abs=1e-12)
+    # mean of sigma(5) - sigma(1) and sigma(15) - sigma(3)
+    expected = float(np.mean(probability(np.array([5.0, 15.0])) - q))
+    assert found.numbers["ece_before"].value == pytest.approx(expected)
+    assert found.numbers["nll_before"].value == pytest.approx(raw.numbers["nll"].value)
+    assert found.numbers["nll"].value < found.numbers["nll_before"].value
+    assert found.uncalibrated.ece.value == raw.reliability.ece.value
+    # Without a temperature there is nothing to compare.
+    assert raw.uncalibrated is None
+    assert not {"ece_before", "nll_before"} & set(raw.numbers)
+
+
 def test_swapping_sides_changes_nothing():
     pairs = random_pairs(80)
     one, two = evaluate(SCORER, pairs, n_resamples=200), evaluate(SCORER, [p.swap() for p in pairs], n_resamples=200)

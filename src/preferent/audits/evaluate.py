@@ -78,6 +78,12 @@ def evaluate(
     found = clustered_means(columns, codes_N, rng=streams[0], n_resamples=n_resamples)
     rows = slices.slices_from(masks, found)
     numbers = _numbers(found, annotator, rows) | {"ece": calibration.ece, "ece_noise": calibration.noise}
+    uncalibrated = None
+    if temperature != 1.0:
+        raw = metrics.confidence(margin_N, p_N)
+        rng = np.random.default_rng([seed, 4])
+        uncalibrated = metrics.reliability(*raw, weights_N, codes_N, rng=rng, n_resamples=n_resamples)
+        numbers |= {"ece_before": uncalibrated.ece}
     ranked = ranking_columns([data.reward_E[index] for index in data.ranked], data.rankings)
     if data.rankings:
         ranking_codes = cluster_codes([ranking.prompt for ranking in data.rankings])
@@ -95,6 +101,7 @@ def evaluate(
         slices=rows,
         margins=histogram(metrics.preferred_margin(margin_N, p_N)),
         mistakes=_mistakes(data, temperature),
+        uncalibrated=uncalibrated,
     )
 
 
@@ -183,6 +190,7 @@ def _columns(data: Scored, scorer_N: Floats, longer_N: Floats, annotator: baseli
         "scorer_on_annotator": annotator.scorer_N,
         "minus_annotator": annotator.scorer_N - annotator.annotator_N,
         "nll": metrics.nll(margin_N, p_N, temperature),
+        **({} if temperature == 1.0 else {"nll_before": metrics.nll(margin_N, p_N)}),
         "label_entropy": metrics.label_entropy(p_N),
         "brier": metrics.brier(margin_N, p_N, temperature),
         "mean_margin": metrics.preferred_margin(margin_N, p_N),

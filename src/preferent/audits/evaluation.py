@@ -59,7 +59,8 @@ class Histogram:
 class Evaluation:
     """The answer of `evaluate`. `numbers` maps a name of `words.TITLES` to its estimate; a name that does not apply is absent.
 
-    Rewards and margins are raw (not divided by the temperature); probabilities use `temperature`.
+    Rewards and margins are raw (not divided by the temperature); probabilities use `temperature`. Where it is not 1, `uncalibrated` is the
+    reliability without it.
     """
 
     scorer: str
@@ -72,6 +73,7 @@ class Evaluation:
     slices: tuple[Slice, ...]
     margins: Histogram
     mistakes: tuple[Mistake, ...]
+    uncalibrated: Reliability | None = None
 
     @property
     def accuracy(self) -> Estimate:
@@ -88,6 +90,7 @@ class Evaluation:
             "counts": asdict(self.counts),
             "numbers": {name: estimate.to_dict() for name, estimate in self.numbers.items()},
             "reliability": self.reliability.to_dict(),
+            "uncalibrated": None if self.uncalibrated is None else self.uncalibrated.to_dict(),
             "slices": [row.to_dict() for row in self.slices],
             "margins": {"edges": list(self.margins.edges), "counts": list(self.margins.counts)},
             "mistakes": [row.to_dict() for row in self.mistakes],

@@ -23,8 +23,11 @@ HELD_OUT_KEYS = ("held_out_nll", "held_out/nll", "eval_nll", "eval_loss", "nll")
 RATE_KEYS = ("learning_rate", "lr", "train/learning_rate")
 
 
-def reliability_plot(reliability: Reliability) -> str:
-    """Observed preference against confidence with 95 % intervals, and below it how many pairs each bin holds."""
+def reliability_plot(reliability: Reliability, name: str = "reliability") -> str:
+    """Observed preference against confidence with 95 % intervals, and below it how many pairs each bin holds.
+
+    `name` must be the plot's own on its page.
+    """
 
     def paint(figure: Figure) -> None:
         top, below = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
@@ -39,7 +42,7 @@ def reliability_plot(reliability: Reliability) -> str:
         below.set(ylim=(0, 1.15 * max(row.n for row in reliability.bins)), ylabel="pairs", xlabel="confidence of the preferred side")
         below.locator_params(axis="y", nbins=2)
 
-    return draw("reliability", "Reliability: observed preference against confidence", paint, height=3.9)
+    return draw(name, "Reliability: observed preference against confidence", paint, height=3.9)
 
 
 def slices_plot(rows: Sequence[Slice], title: str) -> str:

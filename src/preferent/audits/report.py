@@ -123,6 +123,17 @@ def _figures(evaluation: Evaluation, curves: Sequence[Mapping[str, Any]] | None)
             partial(plots.reliability_plot, evaluation.reliability),
             "Points on the dashed line are calibrated; bars are 95 % intervals. Bins hold about the same weight.",
         ),
+        *(
+            [
+                (
+                    "Reliability before the temperature",
+                    partial(plots.reliability_plot, evaluation.uncalibrated, "uncalibrated"),
+                    f"The rewards as they are. Above they are divided by the temperature {number(evaluation.temperature)}.",
+                )
+            ]
+            if evaluation.uncalibrated is not None
+            else []
+        ),
         (
             "Margins",
             partial(plots.margins_plot, evaluation.margins),

@@ -61,8 +61,8 @@ def half_width(score_N: ArrayLike, prompts_N: Sequence[Hashable], *, level: floa
     return HalfWidth(float(score_N[order][min(at, len(order) - 1)]), level, len(score_N), n_prompts)
 
 
-def coverage(inside_N: ArrayLike, prompts_N: Sequence[Hashable], *, rng: np.random.Generator) -> Estimate:
+def coverage(inside_N: ArrayLike, prompts_N: Sequence[Hashable], *, rng: np.random.Generator, n_resamples: int = 2000) -> Estimate:
     """Share of targets inside their intervals, every prompt counting the same, with a 95 % interval over prompts."""
     codes_N = cluster_codes(prompts_N)
     weight_N = 1.0 / np.bincount(codes_N)[codes_N]
-    return clustered_mean(np.asarray(inside_N, dtype=np.float64), codes_N, rng=rng, weights_N=weight_N)
+    return clustered_mean(np.asarray(inside_N, dtype=np.float64), codes_N, rng=rng, weights_N=weight_N, n_resamples=n_resamples)
