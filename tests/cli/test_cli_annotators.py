@@ -94,3 +94,43 @@ def test_one_objective_at_a_time(rows: list[dict[str, Any]], tmp_path: Path) -> 
     assert json.loads(run("annotators", path, "--objective", "tone", "--json"))["votes"] == len(rows)
     with pytest.raises(DataError, match="no judgments on the objective 'else'"):
         run("annotators", path, "--objective", "else")
+
+
+def test_attributes_from_every_kind_of_file(rows: list[dict[str, Any]], tmp_path: Path) -> None:
+    judgments = write(tmp_path / "judgments.jsonl", rows)
+    people = [{"annotator_id": who, "region": region, "age": age} for who, region, age in
+              (("p0", "north", 20), ("p1", "north", 31), ("p2", "south", 20), ("p3", None, 31), ("else", "west", 50))]  # fmt: skip
+    lines = write(tmp_path / "people.jsonl", people)
+    table = tmp_path / "people.csv"
+    table.write_text(
+        "annotator_id,region,age\n" + "".join(f"{row['annotator_id']},{row['region'] or ''},{row['age']}\n" for row in people), "utf-8"
+    )
+    files = [lines, table]
+    pa = pytest.importorskip("pyarrow")
+    files.append(tmp_path / "people.parquet")
+    pytest.importorskip("pyarrow.parquet").write_table(pa.Table.from_pylist(people), files[-1])
+    told = [json.loads(run("annotators", judgments, "--groups", 0, "--attributes", path, "--json"))["attributes"] for path in files]
+    assert told[0]["levels"] == told[1]["levels"] == told[2]["levels"]
+    counts = {(row["attribute"], row["level"]): row["annotators"] for row in told[0]["levels"]}
+    assert counts == {("region", "north"): 2, ("region", "south"): 1, ("region", "(missing)"): 2,
+                      ("age", "20"): 2, ("age", "31"): 2, ("age", "(missing)"): 1}  # fmt: skip
+    assert any("1 annotators who gave no vote" in note for note in told[0]["notes"])
+    assert any("no row for 1 of 5" in note for note in told[0]["notes"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "match"),
+    [
+        ("p.csv", "annotator_id,region\np0,north\np0,south\n", r"p.csv:3: the annotator 'p0' was named before, at .*p.csv:2"),
+        ("p.csv", "annotator_id,region\np0,north,more\n", r"p.csv:2: .* cells"),
+        ("p.csv", "who,region\np0,north\n", "no annotator_id"),
+        ("p.jsonl", '{"annotator_id": "p0", "region": ["x"]}\n', r"p.jsonl:1: region: .* allowed are texts"),
+        ("p.jsonl", '{"annotator_id": "stranger", "region": "x"}\n', "knows none of the 5 annotators"),
+        ("p.jsonl", '{"annotator_id": "p0"}\n', "no column besides"),
+    ],
+)
+def test_attributes_that_cannot_be_read(rows: list[dict[str, Any]], tmp_path: Path, name: str, text: str, match: str) -> None:
+    judgments = write(tmp_path / "judgments.jsonl", rows)
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=match):
+        run("annotators", judgments, "--attributes", tmp_path / name)

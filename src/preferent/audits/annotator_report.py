@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from preferent.audits.annotator_attributes_block import attributes_block, attributes_line
 from preferent.audits.annotator_block import Block
 from preferent.audits.annotator_blocks import agreement_block, annotators_block, confusion_block, coverage_block, method_block
 from preferent.audits.annotator_groups import Groups
@@ -55,6 +56,8 @@ def annotator_verdict(study: AnnotatorStudy) -> list[str]:
     )
     if study.groups is not None:
         lines.append(_groups_line(study.groups))
+    if study.attributes is not None:
+        lines.append(attributes_line(study.attributes))
     one = int((study.coverage.votes_I == 1).sum())
     if one:
         lines.append(f"{one:,} of {study.comparisons:,} comparisons have one vote only.")
@@ -78,6 +81,8 @@ def _blocks(study: AnnotatorStudy) -> Iterator[Block]:
     yield annotators_block(study)
     yield confusion_block(study)
     yield groups_block(study)
+    if study.attributes is not None or "attributes" in study.skipped:
+        yield attributes_block(study)
     yield disagreements_block(study)
     yield coverage_block(study)
     yield method_block(study)

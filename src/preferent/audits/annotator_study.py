@@ -13,11 +13,13 @@ import numpy as np
 
 from preferent.annotators.agreement import agreement_report
 from preferent.annotators.agreement_pairs import PairAgreement, pairwise_agreement
+from preferent.annotators.attribute_levels import Attributes
 from preferent.annotators.choose import Choice, choose
 from preferent.annotators.labels import LabelResult
 from preferent.annotators.pair_ends import Pair, PairedVotes, paired_votes
 from preferent.annotators.reliability import missing_evidence
 from preferent.annotators.table import VoteTable
+from preferent.audits.annotator_attributes import AttributeStudy, study_attributes, why_no_attributes
 from preferent.audits.annotator_graph import Coverage, Disagreement, coverage, disagreements
 from preferent.audits.annotator_groups import Groups, find_groups, why_no_groups
 from preferent.audits.annotator_people import Confusion, Person, confusions, fit_traits, people, with_confusions
@@ -53,6 +55,7 @@ class AnnotatorStudy:
     people: tuple[Person, ...]
     confusions: tuple[Confusion, ...]
     groups: Groups | None
+    attributes: AttributeStudy | None
     disagreements: tuple[Disagreement, ...]
     coverage: Coverage
     model: str
@@ -84,6 +87,7 @@ class AnnotatorStudy:
             "people": [person.to_dict() for person in self.people],
             "confusions": [confusion.to_dict() for confusion in self.confusions],
             "groups": None if self.groups is None else self.groups.to_dict(),
+            "attributes": None if self.attributes is None else self.attributes.to_dict(),
             "disagreements": [row.to_dict() for row in self.disagreements],
             "coverage": self.coverage.to_dict(),
             "model": self.model,
@@ -111,11 +115,13 @@ def study_annotators(
     settings: StudySettings | None = None,
     *,
     rationales: Mapping[str, Sequence[tuple[str, str, str]]] | None = None,
+    attributes: Attributes | None = None,
 ) -> AnnotatorStudy:
     """Study the votes of a table with the labels a, b and maybe ties.
 
     pairs: which responses the comparisons show, by id as text, with the texts where they are known; rationales: (annotator, choice,
-    words) by id as text. Raises DataError for repeated votes of one annotator on one comparison, mixed objectives, other labels.
+    words) by id as text; attributes: of the table's annotators, in its order. Raises
+    DataError for repeated votes of one annotator on one comparison, mixed objectives, other labels.
     """
     settings, pairs = settings or StudySettings(), pairs or {}
     table = table.without_unused_labels(("a", "b"))
@@ -141,6 +147,7 @@ def study_annotators(
         people=tuple(everybody),
         confusions=_confusions(known, everybody, groups),
         groups=groups,
+        attributes=_attributes(known, attributes, pairs, settings),
         disagreements=tuple(rows),
         coverage=coverage(table, known.paired),
         model=choice.result.method,
@@ -172,12 +179,27 @@ def _groups(known: _Known, pairs: Mapping[str, Pair], settings: StudySettings) -
     if why:
         known.skipped["groups"] = why
         return None
+    return find_groups(known.paired, _comparisons(known, pairs), fixed=settings.groups, seed=settings.seed)
+
+
+def _attributes(known: _Known, attributes: Attributes | None, pairs: Mapping[str, Pair], settings: StudySettings) -> AttributeStudy | None:
+    if attributes is None:
+        return None
+    why = why_no_attributes(known.paired.votes, attributes)
+    if why:
+        known.skipped["attributes"] = why
+        return None
+    return study_attributes(known.paired, attributes, _comparisons(known, pairs), seed=settings.seed)
+
+
+def _comparisons(known: _Known, pairs: Mapping[str, Pair]) -> dict[tuple[int, int], tuple[str, Pair]]:
+    """For (smaller, larger) response number a comparison of the two, with its sides as the rows show them."""
     comparisons: dict[tuple[int, int], tuple[str, Pair]] = {}
     names = [str(name) for name in known.table.items.tolist()]
     for name, (a, b) in zip(names, known.paired.ends_I2.tolist(), strict=True):
         pair = pairs.get(name) or Pair(known.paired.responses[a], known.paired.responses[b])
         comparisons.setdefault((min(a, b), max(a, b)), (name, pair))
-    return find_groups(known.paired, comparisons, fixed=settings.groups, seed=settings.seed)
+    return comparisons
 
 
 def _people(known: _Known, groups: Groups | None) -> list[Person]:

@@ -26,6 +26,11 @@ SHOWN = 20
     help="File of the comparisons (id, prompt, response_a, response_b), where the judgments do not carry the texts.",
 )
 @click.option("--groups", type=click.IntRange(0), help="Fit so many groups of annotators; 0 for none. Without it: as many as beat noise.")
+@click.option(
+    "--attributes",
+    type=click.Path(path_type=Path),
+    help="What is known of the annotators (age, region, expertise): JSONL, CSV or Parquet of annotator_id and any columns.",
+)
 @click.option("--worst", type=click.IntRange(0), default=10, show_default=True, help="Disagreements to show side by side.")
 @click.option("--objective", help="Of judgments on several objectives: which.")
 @click.option(
@@ -39,10 +44,11 @@ SHOWN = 20
 @click.option("--force", is_flag=True, help="Overwrite the report.")
 @json_option
 def command(
-    judgments: Path, output: Path | None, comparisons: Path | None, groups: int | None, worst: int, objective: str | None, repeats: Any,
-    seed: int, force: bool, as_json: bool,
+    judgments: Path, output: Path | None, comparisons: Path | None, groups: int | None, attributes: Path | None, worst: int,
+    objective: str | None, repeats: Any, seed: int, force: bool, as_json: bool,
 ) -> None:  # fmt: skip
-    """Report on the annotators in JUDGMENTS: agreement, reliability and bias with flags, confusion, groups, disagreements, coverage.
+    """Report on the annotators in JUDGMENTS: agreement, reliability and bias with flags, confusion, groups, attributes, disagreements,
+    coverage.
 
     JUDGMENTS is JSONL (plain, .gz, .zst) or Parquet with comparison_id, annotator_id and choice (a, b, tie, skip); shown_first,
     seconds, source, rationale, response_a_id and response_b_id, or prompt, response_a and response_b, where known. What the data
@@ -51,6 +57,7 @@ def command(
     from preferent.audits.annotator_report import annotator_verdict, write_annotator_report
     from preferent.audits.annotator_study import StudySettings, study_annotators
     from preferent.audits.page import refuse_page
+    from preferent.cli.attribute_rows import read_attributes
     from preferent.cli.next import read_table
     from preferent.cli.pair_rows import read_pairs
 
@@ -60,7 +67,8 @@ def command(
     rows = read_pairs(judgments, once=False)
     pairs = rows.pairs if comparisons is None else _with_texts(rows.pairs, comparisons, {str(name) for name in table.items.tolist()})
     settings = StudySettings(groups=groups, worst=worst, seed=seed)
-    study = study_annotators(table, pairs, settings, rationales=rows.rationales)
+    known = None if attributes is None else read_attributes(attributes, table.annotators.tolist())
+    study = study_annotators(table, pairs, settings, rationales=rows.rationales, attributes=known)
     if output is not None:
         write_annotator_report(output, title=f"Annotators of {judgments.name}", study=study, force=force)
     if as_json:
@@ -69,6 +77,7 @@ def command(
         for line in annotator_verdict(study):
             emit(line)
         _flags(study)
+        _attributes(study)
         for part, why in study.skipped.items():
             talk(f"left out: {part}: {why}")
         for note in study.notes:
@@ -92,6 +101,22 @@ def _with_texts(own: dict[str, Pair], comparisons: Path, judged: set[str]) -> di
     for name, pair in own.items():
         out[name] = pair if name not in out else replace(out[name], a=pair.a, b=pair.b)
     return out
+
+
+def _attributes(study: AnnotatorStudy) -> None:
+    """What each level is worth, of attributes that matter; what was made of the columns."""
+    found = study.attributes
+    if found is None:
+        return
+    for name, test in found.tests.items():
+        emit(f"  {name}: gain {test.gain} nats per annotator, p = {test.p_value:.3f}{'' if test.accepted else ': no more than noise'}")
+    for row in found.levels:
+        if found.tests[row.attribute].accepted:
+            emit(f"  {row.attribute}, {row.level}: {row.annotators:,} annotators, p_a {row.distance} away from the average annotator's")
+    for name, why in found.left_out.items():
+        talk(f"left out: {name}: {why}")
+    for note in found.notes:
+        talk(f"note: {note}")
 
 
 def _flags(study: AnnotatorStudy) -> None:
