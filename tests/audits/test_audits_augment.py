@@ -167,7 +167,10 @@ def test_labels_kept_turn_a_bias_round_that_ties_alone_only_weaken() -> None:
     def star_weight(labels: str | None) -> float:
         own = rows if labels is None else [*rows, *counterfactual_rows(rows, [star()], labels=labels).added]  # type: ignore[arg-type]
         x_N2 = np.array(
-            [np.subtract(*([side.response.count("*"), side.response.count("good")] for side in row.exchanges())) for row in own]
+            [
+                [left.response.count(word) - right.response.count(word) for word in ("*", "good")]
+                for left, right in (row.exchanges() for row in own)
+            ]
         )
         p_N, w = np.array([row.p_a for row in own]), np.zeros(2)
         for _ in range(60):  # Newton

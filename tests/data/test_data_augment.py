@@ -160,7 +160,8 @@ def test_a_model_that_was_taught_to_like_length_looks_at_it_less() -> None:
             found = exchange.response.split()
             return [float(found.count(exchange.prompt[0].content.split()[1])), float(np.log(len(found)))]
 
-        x_N2 = np.array([np.subtract(*(features(side) for side in row.exchanges())) for row in rows])
+        sides_N22 = np.array([[features(side) for side in row.exchanges()] for row in rows])
+        x_N2 = sides_N22[:, 0] - sides_N22[:, 1]
         p_N = np.array([row.p_a for row in rows])
         fit = minimize(lambda w: float(np.sum(np.logaddexp(0, -x_N2 @ w) * p_N + np.logaddexp(0, x_N2 @ w) * (1 - p_N))), np.zeros(2))
         return float(fit.x[1] / fit.x[0])

@@ -4,7 +4,8 @@ An ensemble finds wrong labels well (Wang et al. 2024, "Secrets of RLHF II", arX
 members), and its own word in their place is wrong too often: so a person is asked.
 
 The models must not have been trained on the labels they are held against: a model that fits them closely remembers the wrong ones
-too: it contradicts few of them, and ranks them less well. Score with models of other data, or cross-fitted (each pair by models trained without its prompt).
+too: it contradicts few of them, and ranks them less well. Score with models of other data, or cross-fitted (each pair by models
+trained without its prompt).
 
 Legend: N pairs, M members of the ensemble, D pairs whose label is not a tie.
 """

@@ -40,8 +40,8 @@ def command(source: str, output: Path, force: bool, as_json: bool, **given: Any)
     take it, in random order of sides, and under `triage` the label and the evidence against it: do not show that to annotators.
 
     The models must not know the labels. A model that was trained on FILE and fits it closely remembers the wrong labels too and
-    contradicts few of them: give models of other data, or --folds K with --base, which trains K models (times --members), each scoring the prompts
-    that it was not trained on.
+    contradicts few of them: give models of other data, or --folds K with --base, which trains K models (times --members), each
+    scoring the prompts that it was not trained on.
     """
     import numpy as np
 
