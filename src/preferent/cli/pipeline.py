@@ -66,6 +66,8 @@ class Bar(Observer):
         self._held_out = ""
 
     def started(self, *, total_steps: int, done_steps: int) -> None:
+        # An ensemble starts one run after the other.
+        self.close()
         if done_steps:
             talk(f"resumed after step {done_steps}")
         self._progress = Progress("training", total_steps, "steps", done=done_steps).__enter__()
