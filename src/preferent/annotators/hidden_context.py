@@ -17,35 +17,57 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import log_ndtr, ndtri
+from scipy.special import log_ndtr, ndtr, ndtri
 
-from preferent.annotators.bradley_terry import Settings, scaled_lbfgs
-from preferent.annotators.graph import PairTable, PairVotes, describe, pair_table, sums
+from preferent.annotators.bradley_terry import Banded, Settings, band, scaled_lbfgs
+from preferent.annotators.graph import Graph, Ints, PairTable, PairVotes, describe, pair_table, sums
+from preferent.annotators.hidden_spread import DENSE, hidden_spread, standardised
 from preferent.core.errors import ConfigError
 from preferent.core.records import Floats
 
 BASE_SD = 0.85
+SCORE_SD = 1.5
 _LOG_ROOT = 0.5 * np.log(2.0 * np.pi)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Distributional:
-    """mean and sd of each item's utility, shape (I,). hidden: share of the variance of utility that hidden context explains,
+    """mean and sd of each item's utility, shape (I,), with 95 % intervals (NaN where there are none; `intervals` says how they were
+    made). hidden: share of the variance of utility that hidden context explains,
     mean(sd^2) / (var(mean) + mean(sd^2)), 1 - r^2 of the paper. notes: what the reader must know."""
 
-    mean_I: Floats
-    sd_I: Floats
+    mean: Banded
+    sd: Banded
     hidden: float
     converged: bool
     iterations: int
     log_likelihood: float
+    intervals: str
     notes: tuple[str, ...]
+
+    @property
+    def mean_I(self) -> Floats:
+        return self.mean.value
+
+    @property
+    def sd_I(self) -> Floats:
+        return self.sd.value
 
     def quantile(self, q: float) -> Floats:
         """The utility that a share q of contexts falls short of, shape (I,): rank by a low one to be averse to risk."""
         if not 0.0 < q < 1.0:
             raise ConfigError(f"quantile {q!r}, allowed are numbers in (0, 1)")
         return self.mean_I + float(ndtri(q)) * self.sd_I
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DistributionalFit(Distributional):
+    """p_lo: chance that the item lo_P of each pair that was judged is preferred to hi_P by whoever votes next, with its interval."""
+
+    lo_P: Ints
+    hi_P: Ints
+    p_lo: Banded
+    graph: Graph
 
 
 def across_groups(scores_KI: ArrayLike, weight_K: ArrayLike) -> Distributional:
@@ -56,7 +78,9 @@ def across_groups(scores_KI: ArrayLike, weight_K: ArrayLike) -> Distributional:
     weight = weight / weight.sum()
     mean_I = weight @ scores
     sd_I = np.sqrt(weight @ (scores - mean_I) ** 2)
-    return Distributional(mean_I, sd_I, _hidden(mean_I, sd_I), True, 0, float("nan"), ("from the groups' scores, no fit of its own",))
+    nan_I = np.full(mean_I.shape, np.nan)
+    mean, sd, how = Banded(mean_I, nan_I, nan_I), Banded(sd_I, nan_I, nan_I), "none: the groups' scores are taken as known"
+    return Distributional(mean, sd, _hidden(mean_I, sd_I), True, 0, float("nan"), how, ("from the groups' scores, no fit of its own",))
 
 
 def _hidden(mean_I: Floats, sd_I: Floats) -> float:
@@ -64,9 +88,11 @@ def _hidden(mean_I: Floats, sd_I: Floats) -> float:
     return inside / (inside + between) if inside + between > 0.0 else float("nan")
 
 
-def fit_distributional(votes: PairVotes, *, score: float = 1.5, spread: float = 0.5, settings: Settings | None = None) -> Distributional:
+def fit_distributional(
+    votes: PairVotes, *, score: float = SCORE_SD, spread: float = 0.5, settings: Settings | None = None
+) -> DistributionalFit:
     """MAP of mean and sd per item. The sd of an item is told only by pairs of different difficulty: with few votes it stays at its
-    prior, and the notes say how many items moved."""
+    prior, and the notes say how many items moved. Votes count by their weights."""
     if not (score > 0.0 and spread > 0.0):
         raise ConfigError(f"fit_distributional: score={score!r}, spread={spread!r}, allowed are numbers > 0")
     settings, table = settings or Settings(), pair_table(votes)
@@ -86,7 +112,13 @@ def fit_distributional(votes: PairVotes, *, score: float = 1.5, spread: float = 
     if not ended.converged:
         notes.append(f"not converged in {ended.iterations} steps; raise max_iterations")
     likelihood = ended.log_posterior + 0.5 * float((mean_I**2).sum() / score**2 + (found[n:] ** 2).sum() / spread**2)
-    return Distributional(mean_I, sd_I, _hidden(mean_I, sd_I), ended.converged, ended.iterations, likelihood, tuple(notes))
+    told = hidden_spread(mean_I, sd_I, table, graph, (score, spread))
+    z = band(standardised(mean_I, sd_I, table)[0], np.sqrt(told.z_P))
+    log = band(found[n:], np.sqrt(told.log_I))
+    own = (band(mean_I, np.sqrt(told.mean_I)), log.map(lambda values: BASE_SD * np.exp(values)), _hidden(mean_I, sd_I))
+    how = "95 %, Laplace" + ("" if told.exact else f"; too narrow in components of more than {DENSE // 2:,} responses")
+    ends = (ended.converged, ended.iterations, likelihood, how, tuple(notes))
+    return DistributionalFit(*own, *ends, lo_P=table.lo_P, hi_P=table.hi_P, p_lo=z.map(ndtr), graph=graph)
 
 
 def distributional_objective(flat: Floats, table: PairTable, score: float, spread: float) -> tuple[float, Floats]:

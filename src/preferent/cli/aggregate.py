@@ -12,6 +12,7 @@ from preferent.cli.output import emit, emit_json, json_option, talk
 
 LABEL_MODELS = ("majority", "wawa", "dawid-skene", "dawid-skene-ml", "dawid-skene-map", "one-coin", "mace", "glad")
 GRAPH_MODELS = ("bradley_terry", "davidson", "annotator_slope", "crowd_bt")
+HIDDEN = "hidden_context"
 CHOICES = ("a", "b", "tie", "both_good", "both_bad")
 SPOKEN = 20  # flags and notes spelt out before a count of the rest
 
@@ -26,10 +27,10 @@ SPOKEN = 20  # flags and notes spelt out before a count of the rest
     help="File of the comparisons themselves (id, prompt, response_a, response_b): the output is then rows that `preferent train` reads.",
 )
 @click.option("--responses", type=click.Path(path_type=Path),
-              help="JSONL to write: one score with an interval per response (models over responses).")  # fmt: skip
+              help="JSONL to write: a score with an interval per response (of models over responses; hidden_context: mean, variance).")  # fmt: skip
 @click.option("--annotators", type=click.Path(path_type=Path),
               help="JSONL to write: one row per annotator with reliability, biases, ties, speed and flags.")  # fmt: skip
-@click.option("--model", type=click.Choice(["auto", *LABEL_MODELS, *GRAPH_MODELS]), default="auto", show_default=True,
+@click.option("--model", type=click.Choice(["auto", *LABEL_MODELS, *GRAPH_MODELS, HIDDEN]), default="auto", show_default=True,
               help="auto chooses by votes left out, and says why.")  # fmt: skip
 @click.option("--repeats", type=click.Choice(["refuse", "merge", "share", "keep"]), default="refuse", show_default=True,
               help="What to do with several votes of one annotator on one comparison.")  # fmt: skip
@@ -45,11 +46,14 @@ def command(judgments: Path, output: Path, comparisons: Path | None, **options: 
     Label models know a comparison by its own votes. Models over responses (bradley_terry, davidson, annotator_slope, crowd_bt) need to
     know which responses were compared, from the fields prompt, response_a and response_b or response_a_id and response_b_id of the rows,
     or from --comparisons, and learn of a comparison from all that share a response with it. auto tries both kinds where it can.
+    hidden_context is one that knows no annotators: everybody who votes sees utilities of their own, and each response has a mean and a
+    variance of utility (wide: people disagree about it).
     """
     import numpy as np
 
     from preferent.annotators.profiles import profiles
     from preferent.annotators.table import VoteTable
+    from preferent.core.errors import ConfigError
     from preferent.data.write import refuse_overwrite, write_jsonl
 
     model, force = options["model"], options["force"]
@@ -59,6 +63,8 @@ def command(judgments: Path, output: Path, comparisons: Path | None, **options: 
     table: VoteTable
     table, texts = _read(judgments, comparisons, model, options["repeats"])
     result, reason = fit(model, table, np.random.default_rng(options["seed"]))
+    if options["annotators"] is not None and result.annotators is None:
+        raise ConfigError(f"--annotators: {result.method!r} knows nothing of annotators", hint="take another --model")
     if options["responses"] is not None:
         write_jsonl(options["responses"], _responses(result, texts), force=force)
     rows = _rows(result)
@@ -103,6 +109,7 @@ def fit(model: str, table: Any, rng: Any) -> tuple[Any, str]:
     from preferent.annotators.dawid_skene import dawid_skene
     from preferent.annotators.glad import glad
     from preferent.annotators.graph_models import graph_model
+    from preferent.annotators.hidden_labels import hidden_context
     from preferent.annotators.mace import mace
     from preferent.annotators.majority import majority, wawa
 
@@ -120,6 +127,7 @@ def fit(model: str, table: Any, rng: Any) -> tuple[Any, str]:
         "one-coin": lambda: dawid_skene(table, "one-coin"),
         "mace": lambda: mace(table, rng=rng),
         "glad": lambda: glad(table),
+        HIDDEN: lambda: hidden_context(table),
     }
     return fits[model](), ""
 
@@ -129,18 +137,25 @@ def _rows(result: Any) -> Iterator[dict[str, Any]]:
     for row, item in enumerate(result.items.tolist()):
         warnings = result.warnings(row)
         p, low, high = (float(column[row]) for column in (p_I, low_I, high_I))
-        fields = {"comparison_id": item, "p_a": round(p, 6), "low": low, "high": high, "n_judgments": int(result.votes_I[row])}
+        fields = {
+            "comparison_id": item,
+            "p_a": min(max(round(p, 6), low), high),
+            "low": low,
+            "high": high,
+            "n_judgments": int(result.votes_I[row]),
+        }
         yield fields | ({"warnings": warnings} if warnings else {})
 
 
 def _responses(result: Any, texts: Any) -> Iterator[dict[str, Any]]:
     from preferent.annotators.graph_models import GraphResult
+    from preferent.annotators.hidden_labels import HiddenResult
     from preferent.core.errors import ConfigError
 
-    if not isinstance(result, GraphResult):
+    if not isinstance(result, GraphResult | HiddenResult):
         raise ConfigError(
             f"--responses: {result.method!r} has soft labels of comparisons and no scores of responses",
-            hint=f"scores come from --model {', '.join(GRAPH_MODELS)}",
+            hint=f"scores come from --model {', '.join((*GRAPH_MODELS, HIDDEN))}",
         )
     own = result.responses
     for row, name in enumerate(own.names.tolist()):
@@ -148,6 +163,9 @@ def _responses(result: Any, texts: Any) -> Iterator[dict[str, Any]]:
         if texts is not None and name in texts.texts:
             fields["prompt"], fields["response"] = texts.texts[name]
         ends = {"score": own.score_R, "low": own.low_R, "high": own.high_R, "prior_share": own.prior_R}
+        if isinstance(result, HiddenResult):
+            wide = result.variance_R
+            ends |= {"variance": wide.value, "variance_low": wide.low, "variance_high": wide.high}
         fields |= {key: float(values[row]) for key, values in ends.items()}
         fields |= {"n_judgments": int(own.votes_R[row]), "component": int(own.graph.component_I[row]), "warnings": own.warnings(row)}
         yield fields
