@@ -365,9 +365,8 @@ def planted(records: Sequence[Preference], side_of: Mapping[str, int], features:
 
     found = clustered_statistic(auroc, [record.meta["topic"] for record in own], rng=np.random.default_rng(0), n_resamples=300)
     first = np.argsort(-surprise_N)[: int(flipped_N.sum())]
-    print(
-        f"\ntriage: {flipped_N.sum()} of {len(own)} labels flipped; AUROC {found}; of the first {len(first)} {flipped_N[first].mean():.0%} are"
-    )
+    right = f"{flipped_N[first].mean():.0%} of the first {len(first)} are"
+    print(f"\ntriage: {flipped_N.sum()} of {len(own)} labels flipped; AUROC {found}; {right}")
     return {"auroc": found.to_dict(), "precision": float(flipped_N[first].mean()), "labels": len(own), "flipped": int(flipped_N.sum())}
 
 
