@@ -104,8 +104,8 @@ def planted_gate(n: int, epochs: str) -> dict[str, Any]:
         other = row + 1 if row % 4 < 3 else row - 3
         weights = GATE[read_request(exchange.prompt).as_list]
         logit = 4.0 * sum(weights[name] * (z[row, k] - z[other, k]) for k, name in enumerate(names))
-        pair = {"response_a": exchange.response, "response_b": exchanges[other].response}
-        records.append(Preference(prompt=exchange.prompt, p_a=float(1 / (1 + np.exp(-logit))), **pair))
+        p_a, second = float(1 / (1 + np.exp(-logit))), exchanges[other].response
+        records.append(Preference(prompt=exchange.prompt, response_a=exchange.response, response_b=second, p_a=p_a))
     rng.shuffle(records)
     model = fitted(records, {**TINY, "epochs": epochs, "combination.kind": "gate", "batch.pairs": "32"})
     prompts = RepliesWorld(4).prompts(100)
