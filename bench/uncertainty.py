@@ -2,17 +2,17 @@
 
     python bench/uncertainty.py [--shared ../shared/data] [--only calibration,coverage,cost] [--train STEPS] [--out bench-out]
 
-calibration   ukpconvarg1: whole debates' topics are held out. Two of four parts train, one fits the temperature, one is looked at; every
+calibration   ukpconvarg1: whole topics are held out. Two of four parts train, one fits the temperature, one is looked at; every
               topic is looked at once. NLL and ECE of the soft labels before and after the temperature, over all topics.
 coverage      intervals of ratings (summeval, arena_bench_v1) and of the share of people who prefer a (pandalm, three annotators). 40 % of
-              the prompts train; the others are split 200 times into halves, one to fit the half width and one to look. The mean over
+              the prompts train; three quarters of the others, drawn 200 times, fit the half width, the rest looks. The mean over
               splits is the coverage; in brackets the range of the middle 95 % of single splits. Beside it the same with rows taken for
               exchangeable (the plain quantile).
 cost          CPU seconds of training and scoring MiniLM with five heads, as a multiple of one, in alternating turns.
 
-The first two use the features of the frozen embedded MiniLM (96 tokens, the pooled first token) and a trained last layer: what is measured
-is the calibration, and it takes minutes. `--train STEPS` fine-tunes all of MiniLM with five heads instead, through `train`, on the
-calibration data.
+The first two use the features of the frozen embedded MiniLM (the last 64 tokens, the pooled first token) and a trained last layer: what is
+measured is the calibration, and it takes minutes. `--train STEPS` fine-tunes all of MiniLM with five heads instead, through `train`, on
+the calibration data.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ from preferent.training.prepare import prepare
 from preferent.training.run import train
 from preferent.training.trainee import trainee_of
 
-LENGTH = 96
+LENGTH = 64
 RATED = {"summeval": "coherence", "arena_bench_v1": "score"}
-PER_PROMPT = 5  # responses of one prompt that are kept of arena_bench_v1
+PER_PROMPT = 4  # responses of one prompt that are kept; of summeval 8
+RIDGE = 300.0  # of the trained last layers
 SPLITS = 200
+SETS = ("summeval", "arena_bench_v1", "pandalm")
 MEMBERS = 5
 
 
@@ -95,7 +97,7 @@ def calibration(shared: Path, seed: int) -> dict[str, Any]:
     for fold in range(4):
         own = {name: part_of == (fold + shift) % 4 for name, shift in (("test", 0), ("calibrate", 1))}
         kept = ~(own["test"] | own["calibrate"])
-        w = ranking_layer(x_EW[kept], pairs.p_E[kept], pairs.weight_E[kept], ridge=1.0)
+        w = ranking_layer(x_EW[kept], pairs.p_E[kept], pairs.weight_E[kept], ridge=RIDGE)
         m, c = x_EW[own["test"]] @ w, own["calibrate"]
         clusters = [pairs.prompt_E[e] for e in np.flatnonzero(c)]
         temperature = fit_temperature(x_EW[c] @ w, pairs.p_E[c], pairs.weight_E[c], clusters_N=clusters)
@@ -117,8 +119,12 @@ def measured(pairs: LabelledPairs, margin_E: np.ndarray, name: str) -> dict[str,
     codes = np.unique(pairs.prompt_E, return_inverse=True)[1]
     q, label = confidence(margin_E, pairs.p_E)
     found = reliability(q, label, pairs.weight_E, codes, rng=np.random.default_rng(0))
+    hit_E = np.where(pairs.p_E == 0.5, np.nan, 0.5 + 0.5 * np.sign(margin_E) * np.sign(pairs.p_E - 0.5))
     loss = clustered_mean(nll(margin_E, pairs.p_E), pairs.prompt_E, rng=np.random.default_rng(1))
-    print(f"  {name:7} NLL {loss}   ECE {found.ece}   (a perfectly calibrated scorer would show {found.noise})", flush=True)
+    print(
+        f"  {name:7} accuracy {np.nanmean(hit_E):.3f}   NLL {loss}   ECE {found.ece}   (perfect: {found.noise})",
+        flush=True,
+    )
     return {"nll": loss.to_dict(), "ece": found.ece.to_dict(), "noise": found.noise.to_dict(), "bins": found.to_dict()["bins"]}
 
 
@@ -146,19 +152,18 @@ def trained(shared: Path, steps: int, seed: int) -> dict[str, Any]:
 
 
 def rated(shared: Path, name: str) -> tuple[list[Exchange], np.ndarray]:
-    exchanges, values = [], []
-    rng = np.random.default_rng(0)
+    by_prompt: dict[str, list[tuple[Exchange, float]]] = {}
     for row in rows_of(shared, name):
         prompt = tuple(Message(**turn) for turn in row["prompt"])
         if name == "summeval":
-            exchanges.append(Exchange(prompt=prompt, response=row["response"]))
-            values.append(row["ratings"][RATED[name]])
-            continue
-        scored = [item for item in row["candidates"] if item.get("score") is not None]
-        for k in rng.permutation(len(scored))[:PER_PROMPT]:
-            exchanges.append(Exchange(prompt=prompt, response=scored[k]["text"]))
-            values.append(scored[k]["score"])
-    return exchanges, np.array(values, dtype=float)
+            pairs = [(row["response"], row["ratings"][RATED[name]])]
+        else:
+            pairs = [(item["text"], item["score"]) for item in row["candidates"] if item.get("score") is not None]
+        scored = [(Exchange(prompt=prompt, response=text), float(value)) for text, value in pairs]
+        by_prompt.setdefault(prompt[-1].content, []).extend(scored)
+    rng = np.random.default_rng(0)
+    kept = [scored[k] for scored in by_prompt.values() for k in rng.permutation(len(scored))[: PER_PROMPT if name != "summeval" else 8]]
+    return [exchange for exchange, _ in kept], np.array([value for _, value in kept])
 
 
 def gaps_of_ratings(shared: Path, name: str, seed: int) -> tuple[np.ndarray, list[str], str]:
@@ -168,7 +173,7 @@ def gaps_of_ratings(shared: Path, name: str, seed: int) -> tuple[np.ndarray, lis
     features = np.hstack([features_of(exchanges), np.ones((len(exchanges), 1))])
     kept = parts(prompts, 5, seed) < 2
     x = features[kept]
-    w = np.linalg.solve(x.T @ x + 30.0 * np.eye(x.shape[1]), x.T @ (value_N[kept] - value_N[kept].mean()))
+    w = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ (value_N[kept] - value_N[kept].mean()))
     gap = np.abs(value_N - value_N[kept].mean() - features @ w)[~kept]
     return gap, [prompt for prompt, skip in zip(prompts, kept, strict=True) if not skip], f"rating ({RATED[name]})"
 
@@ -178,17 +183,17 @@ def gaps_of_shares(shared: Path, name: str, seed: int) -> tuple[np.ndarray, list
     features = features_of(pairs.exchanges)
     x_EW = features[pairs.i_E] - features[pairs.j_E]
     kept = parts(pairs.prompt_E, 5, seed) < 2
-    w = ranking_layer(x_EW[kept], pairs.p_E[kept], pairs.weight_E[kept], ridge=30.0)
+    w = ranking_layer(x_EW[kept], pairs.p_E[kept], pairs.weight_E[kept], ridge=RIDGE)
     gap = np.abs(pairs.p_E - expit(x_EW @ w))[~kept]
     return gap, [prompt for prompt, skip in zip(pairs.prompt_E, kept, strict=True) if not skip], "share that prefers a"
 
 
 def _splits(gap_N: np.ndarray, code_N: np.ndarray, level: float, rng: np.random.Generator) -> dict[str, float]:
-    """Coverage over random halves of the prompts."""
+    """Coverage over random splits of the prompts, three quarters to fit on."""
     n = int(code_N.max()) + 1
     ours, plain, widths = [], [], []
     for _ in range(SPLITS):
-        fit_N = np.isin(code_N, rng.permutation(n)[: n // 2])
+        fit_N = np.isin(code_N, rng.permutation(n)[: 3 * n // 4])
         width = half_width(gap_N[fit_N], code_N[fit_N].tolist(), level=level).value
         looked = code_N[~fit_N].tolist()
         ours.append(coverage(gap_N[~fit_N] <= width, looked, rng=rng, n_resamples=2).value)
@@ -201,9 +206,9 @@ def _splits(gap_N: np.ndarray, code_N: np.ndarray, level: float, rng: np.random.
     return {"coverage": mean, "low": float(low), "high": float(high), "plain": naive, "half_width": width}
 
 
-def covered(shared: Path, seed: int) -> dict[str, Any]:
+def covered(shared: Path, seed: int, names: Sequence[str] = SETS) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for name in ("summeval", "arena_bench_v1", "pandalm"):
+    for name in names:
         gap_N, prompts, what = (gaps_of_ratings if name in RATED else gaps_of_shares)(shared, name, seed)
         names = sorted(set(prompts))
         code_N = np.array([names.index(prompt) for prompt in prompts])
@@ -266,16 +271,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", default=os.environ.get("PREFERENT_SHARED_DATA", str(Path(__file__).parents[1] / "../shared/data")))
     parser.add_argument("--only", default="calibration,coverage,cost")
+    parser.add_argument("--data", default=",".join(SETS), help="of coverage")
     parser.add_argument("--train", type=int, metavar="STEPS")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("bench-out"))
     given = parser.parse_args()
     torch.set_num_threads(1)
-    jobs = {"calibration": calibration, "coverage": covered, "cost": cost}
+    jobs: dict[str, Any] = {"calibration": calibration, "coverage": covered, "cost": cost}
     report: dict[str, Any] = {}
     for name in given.only.split(","):
         if name:
-            report[name] = jobs[name](Path(given.shared), given.seed)
+            extra = (given.data.split(","),) if name == "coverage" else ()
+            report[name] = jobs[name](Path(given.shared), given.seed, *extra)
     if given.train:
         report["trained"] = trained(Path(given.shared), given.train, given.seed)
     given.out.mkdir(parents=True, exist_ok=True)

@@ -181,6 +181,16 @@ def test_parts_that_are_missing_are_named(trained: dict[str, Path], tmp_path: Pa
             RewardModel.load(tmp_path / kind)
 
 
+def test_without_held_out_data_members_are_measured_on_what_they_learned_from(base: Base, tmp_path: Path) -> None:
+    for kind in ("heads", "members"):
+        more = {"ensemble.kind": kind, "ensemble.size": "2", "max_steps": "2"}
+        result = train(planted(30), [], load_config(None, settings(base(), **more)), tmp_path / kind)
+        card = RewardModel.load(tmp_path / kind).card
+        assert card.ensemble is not None
+        assert card.ensemble.measured_on.endswith(" training responses")
+        assert (card.calibration, result.calibration, result.held_out_nll) == (None, None, None)
+
+
 # ---- stopping ----
 
 

@@ -28,6 +28,7 @@ from preferent.training.finish import TrainResult
 from preferent.training.observer import Observer
 from preferent.training.pairs import overall_pairs
 from preferent.training.refine import temperature_of
+from preferent.training.state import step_folders
 
 CONFIG = "config.toml"
 # Responses that members are measured on where none are held out.
@@ -62,11 +63,10 @@ def train_members(
         folder = output / MEMBERS / str(number)
         if resume and (folder / CARD).exists():
             continue
-        if resume and folder.exists() and not any(folder.glob("checkpoints/step-*/state.json")):
-            shutil.rmtree(folder, ignore_errors=True)
+        goes_on = resume and _has_state(folder)
         telling = _Telling(observer, number, kind.size, output, config)
         own = member_config(config, number)
-        result = train_one(records[0], records[1], own, folder, data=data, resume=resume and folder.exists(), observer=telling)
+        result = train_one(records[0], records[1], own, folder, data=data, resume=goes_on, observer=telling)
         if result.stopped == "signal":
             return replace(result, output=output)
         results.append(result)
@@ -77,6 +77,16 @@ def train_members(
     steps, path = sum(result.steps for result in results), results[-1].path if results else "resumed when all members were done"
     over_long, cut = (results[-1].over_long, results[-1].response_cut) if results else (0, 0)
     return TrainResult(output, steps, None, path, nll, accuracy, calibration, (), over_long, cut)
+
+
+def _has_state(folder: Path) -> bool:
+    """Whether a member's run can be taken up; what one that was cut off before its first state has left is cleared. The same on every
+    process."""
+    processes = PartialState()
+    if processes.is_main_process and folder.exists() and not step_folders(folder / "checkpoints"):
+        shutil.rmtree(folder)
+    processes.wait_for_everyone()
+    return bool(step_folders(folder / "checkpoints"))
 
 
 def member_config(config: TrainConfig, number: int) -> TrainConfig:
