@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from preferent.core.records import Preference, Ranking, Rating, Vote, user
+from preferent.core.records import Preference, Ranking, Rating, StepLabels, Vote, user
 
 WORDS = ["cat", "sat", "mat", "dog", "ate", "all", "my", "homework", "said", "blue", "green", "tree", "house"]
 
@@ -145,6 +145,22 @@ def wordy(n: int, *, seed: int = 0) -> list[Preference]:
         d = cats(made[0]) - cats(made[1]) + 0.25 * (len(made[0].split()) - len(made[1].split()))
         prompt = user(text(rng, 5))
         records.append(Preference(prompt=prompt, response_a=made[0], response_b=made[1], p_a=float(1 / (1 + np.exp(-d))), id=f"w{number}"))
+    return records
+
+
+def stepped(n: int, *, seed: int = 0) -> list[StepLabels]:
+    """n problems with three solutions of 3 or 4 steps that begin alike. A step is right if it has a cat in it; every third label is soft
+    and every fifth is missing."""
+    rng = np.random.default_rng(seed)
+    records = []
+    for number in range(n):
+        prompt, common = user(text(rng, 20)), text(rng, 6)
+        for nth in range(3):
+            steps = (common, *(text(rng, 6) for _ in range(2 + nth % 2)))
+            soft = [0.9 if cats(step) else 0.2 for step in steps]
+            known = [hard if k % 3 else p for k, (hard, p) in enumerate(zip((float(cats(s) > 0) for s in steps), soft, strict=True))]
+            labels = [None if (number + nth + k) % 5 == 0 else label for k, label in enumerate(known)]
+            records.append(StepLabels(prompt=prompt, steps=steps, labels=tuple(labels), id=f"s{number}-{nth}"))
     return records
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from loop_worlds import clumped, losses, make_base, planted, rated, wordy
+from loop_worlds import clumped, losses, make_base, planted, rated, stepped, wordy
 from safetensors.numpy import load_file
 
 from preferent.training.config import load_config
@@ -60,9 +60,10 @@ def pairs_of_runs(base: Callable[..., str], tmp_path_factory: pytest.TempPathFac
             "config": {"base": base(), **SAME, "adapter.kind": "lora", "ensemble.kind": "adapters", "ensemble.size": "2"},
             "data": ["planted", 60],
         },
+        "steps": {"config": {"base": base(), **SAME, "micro_tokens": "150", "batch.pairs": "6"}, "data": ["stepped", 12]},
         "not a number": {"config": {"base": base(), **TOO_HIGH}, "data": ["planted", 60]},
     }
-    made = {"planted": planted, "clumped": clumped, "rated": rated, "wordy": wordy}
+    made = {"planted": planted, "clumped": clumped, "rated": rated, "stepped": stepped, "wordy": wordy}
     for name, job in jobs.items():
         job["output"] = str(folder / "two" / name)
         if name != "not a number":
@@ -75,7 +76,7 @@ def pairs_of_runs(base: Callable[..., str], tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["pairs", "few groups", "encoder", "early", "stopped", "gate", "odin", "heads", "adapters"])
+@pytest.mark.parametrize("name", ["pairs", "few groups", "encoder", "early", "stopped", "gate", "odin", "heads", "adapters", "steps"])
 def test_two_processes_train_as_one(pairs_of_runs: dict[str, tuple[Path, Path]], name: str) -> None:
     one, both = pairs_of_runs[name]
     for key in ("loss", "held_out_nll", "held_out_accuracy", "grad_norm"):
