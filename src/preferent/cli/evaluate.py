@@ -8,6 +8,7 @@ import click
 
 from preferent.cli.inputs import data_options
 from preferent.cli.output import Progress, emit, emit_json, json_option, talk
+from preferent.cli.scorers import reduction_option
 from preferent.data.formats.detect import Format
 
 
@@ -19,6 +20,7 @@ from preferent.data.formats.detect import Format
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the HTML report here.")
 @click.option("--force", is_flag=True, help="Overwrite the report.")
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
+@reduction_option
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of torch.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @json_option
@@ -31,6 +33,7 @@ def command(
     output: Path | None,
     force: bool,
     seed: int,
+    reduction: str,
     threads: int | None,
     trust_remote_code: bool,
     as_json: bool,
@@ -58,7 +61,7 @@ def command(
     if output is not None and output.exists() and not force:
         raise ExistsError(f"{output} exists", hint="--force overwrites it")
     checked = check(source, format=data_format, strict=strict, split=split)
-    scorer, temperature = load_scorer(model, threads=threads, trust_remote_code=trust_remote_code)
+    scorer, temperature = load_scorer(model, threads=threads, trust_remote_code=trust_remote_code, reduction=reduction)
     with Progress("scoring", None, "responses") as progress:
         found = evaluate(WithProgress(scorer, progress), checked.records(), temperature=temperature, seed=seed)
     ledger = checked.ledger.to_dict()
