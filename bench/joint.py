@@ -2,10 +2,11 @@
 
     python bench/joint.py [--seeds 10] [--votes 20000] [--out bench-out]
 
-The setting of research/annotation.md B6 (its own generator is not stored, this one is scaled to its baselines): a linear reward of 64 features, 20,000 votes in all by 200
-annotators of log-normal activity (10 % adversaries, 15 % who do not look, 15 % who take the left one far too often), 1, 2, 3, 5 or 10 votes
-on a pair. Every way of making labels trains the same linear reward by the same loss (`training.losses`) and optimiser; printed is the
-share of fresh pairs in the true order, mean and 95 % interval over seeds. An upper bound of the gain: the model is the world's own.
+The setting of research/annotation.md B6 (its own generator is not stored, this one is scaled to its baselines): a linear reward of 64
+features, 20,000 votes in all by 200 annotators of log-normal activity (10 % adversaries, 15 % who do not look, 15 % who take the left one
+far too often), 1, 2, 3, 5 or 10 votes on a pair. Every way of making labels trains the same linear reward by the same loss
+(`training.losses`) and optimiser; printed is the share of fresh pairs in the true order, mean and 95 % interval over seeds. An upper
+bound of the gain: the model is the world's own.
 """
 
 from __future__ import annotations

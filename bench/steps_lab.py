@@ -25,11 +25,11 @@ from typing import Any
 import numpy as np
 
 from preferent.audits.steps import FirstError, choose_threshold, first_error_f1, step_auroc, true_first_error
-from preferent.core.step_rewards import PLAIN, Aggregation, choose_aggregation
 from preferent.audits.steps_baselines import STEP_RULES, best_constant, best_length_rule
 from preferent.audits.steps_best_of_n import MAJORITY, ORACLE, RANDOM, best_of_n_table
 from preferent.core.estimates import Estimate, clustered_mean
 from preferent.core.records import StepLabels
+from preferent.core.step_rewards import PLAIN, Aggregation, choose_aggregation
 from preferent.data.steps_gate import check_steps
 from preferent.data.steps_split import problem_groups, split_by_problem
 from preferent.feedback.rollouts import Rollouts, consensus, first_error_by_search, hard_labels, monte_carlo, place_of_first_error

@@ -19,12 +19,12 @@ from preferent.audits.steps import (
     subset_mean,
     true_first_error,
 )
-from preferent.core.step_rewards import FEATURES, PLAIN, Aggregation, choose_aggregation, fit_weights
 from preferent.audits.steps_baselines import STEP_RULES, best_constant, best_length_rule
 from preferent.audits.steps_best_of_n import best_of_n_table
 from preferent.audits.steps_evaluate import evaluate_steps
 from preferent.core.errors import ConfigError, FitError
 from preferent.core.records import StepLabels
+from preferent.core.step_rewards import FEATURES, PLAIN, Aggregation, choose_aggregation, fit_weights
 from preferent.lab.steps import StepsPolicy, StepsWorld
 
 
