@@ -14,6 +14,7 @@ LABEL_MODELS = ("majority", "wawa", "dawid-skene", "dawid-skene-ml", "dawid-sken
 GRAPH_MODELS = ("bradley_terry", "davidson", "annotator_slope", "crowd_bt")
 HIDDEN = "hidden_context"
 CHOICES = ("a", "b", "tie", "both_good", "both_bad")
+RULES = ("utilitarian", "borda", "worst-off", "per-group")
 SPOKEN = 20  # flags and notes spelt out before a count of the rest
 
 
@@ -26,12 +27,19 @@ SPOKEN = 20  # flags and notes spelt out before a count of the rest
     type=click.Path(path_type=Path),
     help="File of the comparisons themselves (id, prompt, response_a, response_b): the output is then rows that `preferent train` reads.",
 )
-@click.option("--responses", type=click.Path(path_type=Path),
-              help="JSONL to write: a score with an interval per response (of models over responses; hidden_context: mean, variance).")  # fmt: skip
+@click.option(
+    "--responses",
+    type=click.Path(path_type=Path),
+    help="JSONL to write: a score with an interval per response (models over responses); hidden_context: and a variance.",
+)
 @click.option("--annotators", type=click.Path(path_type=Path),
               help="JSONL to write: one row per annotator with reliability, biases, ties, speed and flags.")  # fmt: skip
 @click.option("--model", type=click.Choice(["auto", *LABEL_MODELS, *GRAPH_MODELS, HIDDEN]), default="auto", show_default=True,
               help="auto chooses by votes left out, and says why.")  # fmt: skip
+@click.option("--groups", metavar="K|auto", help="Groups of annotators who prefer different things: so many, or as many as beat noise.")
+@click.option("--rule", type=click.Choice(RULES),
+              help="How groups become labels: utilitarian (mean of scores), borda (mean of win rates), worst-off (smallest win rate), "
+              "per-group (a row for each group, its objective).")  # fmt: skip
 @click.option("--repeats", type=click.Choice(["refuse", "merge", "share", "keep"]), default="refuse", show_default=True,
               help="What to do with several votes of one annotator on one comparison.")  # fmt: skip
 @click.option("--seed", default=0, show_default=True, help="Of the votes left out and of random starts.")
@@ -48,11 +56,16 @@ def command(judgments: Path, output: Path, comparisons: Path | None, **options: 
     or from --comparisons, and learn of a comparison from all that share a response with it. auto tries both kinds where it can.
     hidden_context is one that knows no annotators: everybody who votes sees utilities of their own, and each response has a mean and a
     variance of utility (wide: people disagree about it).
+
+    With --rule, groups of annotators are found (--groups) and made into labels by that rule, and what each group loses is told; per-group
+    writes a row for each group with the group as its objective, so that `preferent train` gives every group a head.
     """
     import numpy as np
 
     from preferent.annotators.profiles import profiles
     from preferent.annotators.table import VoteTable
+    from preferent.cli.aggregate_groups import by_groups, refuse_rules
+    from preferent.cli.comparison_rows import with_comparisons
     from preferent.core.errors import ConfigError
     from preferent.data.write import refuse_overwrite, write_jsonl
 
@@ -61,17 +74,28 @@ def command(judgments: Path, output: Path, comparisons: Path | None, **options: 
     for path in written:
         refuse_overwrite(path, force=force)
     table: VoteTable
+    if options["groups"] is not None or options["rule"] is not None:
+        refuse_rules(options)
     table, texts = _read(judgments, comparisons, model, options["repeats"])
+    if options["rule"] is not None:
+        by_groups(table, texts, output, {**options, "comparisons": comparisons})
+        return
     result, reason = fit(model, table, np.random.default_rng(options["seed"]))
     if options["annotators"] is not None and result.annotators is None:
         raise ConfigError(f"--annotators: {result.method!r} knows nothing of annotators", hint="take another --model")
     if options["responses"] is not None:
         write_jsonl(options["responses"], _responses(result, texts), force=force)
     rows = _rows(result)
-    write_jsonl(output, rows if comparisons is None else _with_texts(rows, comparisons), force=force)
+    write_jsonl(output, rows if comparisons is None else with_comparisons(rows, comparisons), force=force)
     people = [] if result.annotators is None else profiles(table, result)
     if options["annotators"] is not None:
         write_jsonl(options["annotators"], (one.to_dict() for one in people), force=force)
+    _tell(table, result, reason, people, (written, options))
+
+
+def _tell(table: Any, result: Any, reason: str, people: list[Any], asked: tuple[list[Path], dict[str, Any]]) -> None:
+    """The result on stdout, as text or JSON; notes on stderr."""
+    written, options = asked
     notes = list(dict.fromkeys((*table.notes, *result.notes)))
     if options["as_json"]:
         emit_json({"model": result.method, "reason": reason, "converged": result.converged, "iterations": result.iterations,
@@ -79,7 +103,7 @@ def command(judgments: Path, output: Path, comparisons: Path | None, **options: 
                    "flags": [{"annotator": flag.annotator, "kind": flag.kind, "says": flag.says} for one in people for flag in one.flags],
                    "notes": notes, "written": written})  # fmt: skip
         return
-    emit(f"{len(result.items)} comparisons by {result.method}{'' if result.converged else ' (NOT CONVERGED)'}: {output}")
+    emit(f"{len(result.items)} comparisons by {result.method}{'' if result.converged else ' (NOT CONVERGED)'}: {written[0]}")
     if reason:
         emit(reason)
     flagged = [f"  {one.annotator}: {flag.kind}: {flag.says}" for one in people for flag in one.flags]
@@ -169,43 +193,6 @@ def _responses(result: Any, texts: Any) -> Iterator[dict[str, Any]]:
         fields |= {key: float(values[row]) for key, values in ends.items()}
         fields |= {"n_judgments": int(own.votes_R[row]), "component": int(own.graph.component_I[row]), "warnings": own.warnings(row)}
         yield fields
-
-
-def _with_texts(rows: Iterator[dict[str, Any]], comparisons: Path) -> Iterator[dict[str, Any]]:
-    """Native preference rows; DataError for a comparison without texts or a line that is no comparison."""
-    from pydantic import ValidationError
-
-    from preferent.core.errors import DataError
-    from preferent.core.records import Comparison
-    from preferent.data.ledger import Refusal
-    from preferent.data.lines import read_raw
-
-    texts: dict[str, Comparison] = {}
-    for row in read_raw(comparisons):
-        if isinstance(row, Refusal):
-            raise DataError(str(row))
-        try:
-            comparison = Comparison.model_validate(row.value)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise DataError(f"{row.where}: not a comparison: {'.'.join(map(str, first['loc']))}: {first['msg']}",
-                            hint="a row has id, prompt (messages), response_a, response_b") from error  # fmt: skip
-        texts[comparison.id] = comparison
-    for row in rows:
-        if row["comparison_id"] not in texts:
-            raise DataError(f"{comparisons}: no comparison has the id {row['comparison_id']!r}, which was judged")
-        known = texts[row["comparison_id"]]
-        told = {name: row[name] for name in ("low", "high", "warnings") if name in row}
-        yield {
-            "id": known.id,
-            "prompt": [message.model_dump() for message in known.prompt],
-            "response_a": known.response_a,
-            "response_b": known.response_b,
-            "p_a": row["p_a"],
-            "n_judgments": row["n_judgments"],
-            "source": known.source,
-            "meta": {**known.meta, **told},
-        }
 
 
 def _row(one: Any) -> dict[str, Any]:
