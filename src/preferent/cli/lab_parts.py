@@ -1,4 +1,4 @@
-"""What the lab's experiments are given when they run from the command line: trainers, shaping, the monitor."""
+"""What the lab's experiments are given when they run from the command line: trainers, a policy, shaping, the monitor."""
 
 from __future__ import annotations
 
@@ -7,16 +7,23 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from preferent.core.records import Preference
+from preferent.core.records import Exchange, Preference
 from preferent.core.scorer import Scorer
 from preferent.lab.experiments.outcome import Fit, Parts
+from preferent.lab.experiments.rl import Writer
 
 
 def parts(scorer: str, say: Callable[[str], None]) -> Parts:
     """Parts with the trainer named in the settings: `ngrams` or `tiny`."""
     from preferent.optimize import monitor, shaping
 
-    return Parts(fit=_trainer(scorer), par=shaping.par, tilt=shaping.tilt, stop=monitor.stop, say=say)
+    return Parts(fit=_trainer(scorer), par=shaping.par, tilt=shaping.tilt, stop=monitor.stop, say=say, teach=_teach)
+
+
+def _teach(exchanges: Sequence[Exchange], seed: int, settings: Any) -> Writer:
+    from preferent.cli.lab_rl import teach_writer
+
+    return teach_writer(exchanges, seed, settings)
 
 
 def _trainer(scorer: str) -> Fit:

@@ -30,7 +30,7 @@ class Parts:
     """What experiments use and the lab may not import: given by whoever runs them.
 
     fit: trains the reward model named in the settings. par, tilt: `optimize/shaping.py`; stop: `optimize/monitor.py`. say: told what is
-    going on, in words.
+    going on, in words. teach: the policy of the RL experiment (`lab/experiments/rl.py`, Teach); None where that is not run.
     """
 
     fit: Fit
@@ -38,6 +38,7 @@ class Parts:
     tilt: Callable[[Floats, float], tuple[Floats, Floats]]
     stop: Callable[[Any, Any], tuple[int, list[Any]]]
     say: Callable[[str], None] = field(default=lambda text: None)
+    teach: Callable[..., Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

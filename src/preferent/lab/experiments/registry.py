@@ -17,11 +17,12 @@ from pydantic.fields import FieldInfo
 
 from preferent.core.errors import ConfigError
 from preferent.core.settings import Settings, load_settings
-from preferent.lab.experiments import annotator_cost, mitigations_outcome, over_optimisation_outcome
+from preferent.lab.experiments import annotator_cost, mitigations_outcome, over_optimisation_outcome, rl_outcome
 from preferent.lab.experiments.annotator_cost import AnnotatorCost
 from preferent.lab.experiments.mitigations import Mitigations
 from preferent.lab.experiments.outcome import Outcome, Parts
 from preferent.lab.experiments.over_optimisation import OverOptimisation
+from preferent.lab.experiments.rl import ReinforcementLearning
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Experiment:
 
 EXPERIMENTS: dict[str, Experiment] = {
     "over-optimisation": Experiment(OverOptimisation, over_optimisation_outcome.run, over_optimisation_outcome.TITLE),
+    "rl": Experiment(ReinforcementLearning, rl_outcome.run, rl_outcome.TITLE),
     "mitigations": Experiment(Mitigations, mitigations_outcome.run, mitigations_outcome.TITLE),
     "annotators": Experiment(AnnotatorCost, annotator_cost.run, annotator_cost.TITLE),
 }
