@@ -39,7 +39,7 @@ def group_labels(table: VoteTable, membership_AK: Floats) -> GroupLabels:
         raise DataError(f"labels {list(table.labels)!r}: groups prefer a, b or neither ({', '.join(TIES)})")
     weight_V = np.ones(len(table)) if table.weight_V is None else table.weight_V
     shares = [weight_V * membership_AK[table.annotator_V, k] for k in range(membership_AK.shape[1])]
-    mass_IK = np.stack([np.bincount(table.item_V, share_V, table.n_items) for share_V in shares], axis=1)
+    mass_IK = np.stack([np.bincount(table.item_V, share_V, table.n_items) for share_V in shares], axis=1).astype(np.float64)
     won_IK = np.stack([np.bincount(table.item_V, share_V * outcome_L[table.label_V], table.n_items) for share_V in shares], axis=1)
     p_IK = np.divide(won_IK, mass_IK, out=np.full(mass_IK.shape, np.nan), where=mass_IK > 0.0)
     return GroupLabels(table.items, np.clip(p_IK, 0.0, 1.0), mass_IK)

@@ -100,7 +100,7 @@ class _Rows:
         self.records: list[Rating] = []
         self.refusals: list[Refusal] = []
         self.read = self.further = self.exact = self.averaged = self._over_long = 0
-        self._shape = shape
+        self._shape: RatingShape | None = shape
         self._count_tokens, self._max_length = count_tokens, max_length
         self._formats: Counter[str] = Counter()
         self._sources: Counter[str] = Counter()
