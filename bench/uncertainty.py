@@ -171,7 +171,7 @@ def gaps_of_ratings(shared: Path, name: str, seed: int) -> tuple[np.ndarray, lis
     exchanges, value_N = rated(shared, name)
     prompts = [exchange.prompt[-1].content for exchange in exchanges]
     features = np.hstack([features_of(exchanges), np.ones((len(exchanges), 1))])
-    kept = parts(prompts, 5, seed) < 2
+    kept = parts(prompts, 5, seed) == 0
     x = features[kept]
     w = np.linalg.solve(x.T @ x + RIDGE * np.eye(x.shape[1]), x.T @ (value_N[kept] - value_N[kept].mean()))
     gap = np.abs(value_N - value_N[kept].mean() - features @ w)[~kept]
@@ -182,7 +182,7 @@ def gaps_of_shares(shared: Path, name: str, seed: int) -> tuple[np.ndarray, list
     pairs = overall_pairs(check(shared / f"{name}.jsonl.gz").records())
     features = features_of(pairs.exchanges)
     x_EW = features[pairs.i_E] - features[pairs.j_E]
-    kept = parts(pairs.prompt_E, 5, seed) < 2
+    kept = parts(pairs.prompt_E, 5, seed) == 0
     w = ranking_layer(x_EW[kept], pairs.p_E[kept], pairs.weight_E[kept], ridge=RIDGE)
     gap = np.abs(pairs.p_E - expit(x_EW @ w))[~kept]
     return gap, [prompt for prompt, skip in zip(pairs.prompt_E, kept, strict=True) if not skip], "share that prefers a"
