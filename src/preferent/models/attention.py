@@ -57,7 +57,7 @@ def packed_attention(
 ) -> tuple[torch.Tensor, None]:
     """query (1, H, T, D), key and value (1, G, T, D) -> output (1, T, H, D); heads are grouped when G < H.
 
-    In the layer numbered `final_layer` only the last token of each segment is read, so only its output is computed.
+    In the layer numbered `final_layer` only the tokens that are read (the last of each segment, or the ends of steps) are computed.
     """
     for name in UNSUPPORTED:
         if kwargs.get(name) is not None:
@@ -70,7 +70,8 @@ def packed_attention(
     elif query.is_cuda and query.dtype in (torch.float16, torch.bfloat16) and softcap is None and dropout == 0.0:
         return _varlen(query, key, value, layout, scale, _one_sided(sliding_window, layout)), None
     elif final_layer is not None and getattr(module, "layer_idx", None) == final_layer:
-        out = last_token_attention(query, key, value, layout, (scale, softcap, dropout), window=_one_sided(sliding_window, layout))
+        attend = last_token_attention if layout.reads is None else read_attention
+        out = attend(query, key, value, layout, (scale, softcap, dropout), window=_one_sided(sliding_window, layout))
     else:
         out = segment_attention(query, key, value, layout, (scale, softcap, dropout), window=_one_sided(sliding_window, layout))
     return out.transpose(1, 2).contiguous(), None
@@ -125,6 +126,35 @@ def last_token_attention(
         last = _attend(q[:, :, -1:], k, v, None, how)
         parts.append(F.pad(last, (0, 0, segment.length - 1, 0)))
     return torch.cat(parts, 2)
+
+
+def read_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    layout: Layout,
+    how: tuple[float, float | None, float],
+    *,
+    window: int | None = None,
+) -> torch.Tensor:
+    """As `segment_attention` for the tokens of a causal layout that are read; zeros for the others. Returns (1, H, T, D)."""
+    assert layout.reads is not None
+    parts = []
+    for (segment, q, k, v), read in zip(_segments(query, key, value, layout), layout.reads, strict=True):
+        part = torch.zeros_like(q)
+        if read:
+            mask, offset_N = _read_mask(segment, read, window, query.device)
+            part = part.index_copy(2, offset_N, _attend(q.index_select(2, offset_N), k, v, mask, how))
+        parts.append(part)
+    return torch.cat(parts, 2)
+
+
+def _read_mask(segment: Segment, read: tuple[int, ...], window: int | None, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """((N, K), True = visible; the offsets (N,)) for the tokens of a segment that are read."""
+    offset_N = torch.tensor(read, device=device)
+    distance_NK = (segment.prefix_length + offset_N)[:, None] - torch.arange(segment.prefix_length + segment.length, device=device)
+    mask = distance_NK >= 0
+    return (mask if window is None else mask & (distance_NK <= window)), offset_N
 
 
 def _segments(

@@ -113,7 +113,7 @@ class RewardModule(nn.Module):
         backbone = getattr(self.model, self.model.base_model_prefix)
         extra: dict[str, Any] = {"use_cache": False} if self.family.causal else {}
         final = None if self._final is None or self._final.recomputed else self._final
-        if final is not None and batch.reads_ends_only:
+        if final is not None:
             extra["final_layer"] = final.index
         with nullcontext() if final is None else final.reading(batch.needed_M):
             hidden_TW = backbone(

@@ -31,10 +31,14 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Who sees whom in a packed row: every segment sees its prefix and itself (causally or not), nothing sees anything else."""
+    """Who sees whom in a packed row: every segment sees its prefix and itself (causally or not), nothing sees anything else.
+
+    reads: for each segment the offsets of its tokens that are read, from the start of the segment; None: the last of each.
+    """
 
     segments: tuple[Segment, ...]
     causal: bool
+    reads: tuple[tuple[int, ...], ...] | None = None
     # Masks and index tensors are the same in every layer; they are built once per row.
     cache: dict[object, object] = field(default_factory=dict, compare=False, repr=False)
 
@@ -66,11 +70,6 @@ class PackedBatch:
     def n_tokens(self) -> int:
         return len(self.input_ids_T)
 
-    @property
-    def reads_ends_only(self) -> bool:
-        """Whether the last token of every sequence is read and no other."""
-        return all(read == (len(sequence) - 1,) for read, sequence in zip(self.reads, self.sequences, strict=True))
-
     def to(self, device: torch.device | str) -> PackedBatch:
         return replace(
             self,
@@ -80,7 +79,7 @@ class PackedBatch:
             last_R=self.last_R.to(device),
             read_N=self.read_N.to(device),
             needed_M=self.needed_M.to(device),
-            layout=Layout(self.layout.segments, self.layout.causal),
+            layout=Layout(self.layout.segments, self.layout.causal, self.layout.reads),
             answers_R=None if self.answers_R is None else self.answers_R.to(device),
             prompts_R=None if self.prompts_R is None else self.prompts_R.to(device),
         )
@@ -161,10 +160,23 @@ def pack(
         read_N=torch.tensor(rows, dtype=torch.long),
         needed_M=torch.tensor(sorted(set(rows)), dtype=torch.long),
         reads=offsets,
-        layout=Layout(tuple(segments), causal),
+        layout=Layout(tuple(segments), causal, None if reads is None else _reads_of(segments, rows)),
         sequences=sequences,
         **(_roles([len(bundle) for bundle in bundles]) if prompts else {}),
     )
+
+
+def _reads_of(segments: Sequence[Segment], rows: Sequence[int]) -> tuple[tuple[int, ...], ...]:
+    """The rows that are read, each once, as offsets into the segment that they lie in."""
+    found: list[tuple[int, ...]] = []
+    place, wanted = 0, sorted(set(rows))
+    for segment in segments:
+        own: list[int] = []
+        while place < len(wanted) and wanted[place] < segment.start + segment.length:
+            own.append(wanted[place] - segment.start)
+            place += 1
+        found.append(tuple(own))
+    return tuple(found)
 
 
 def _roles(sizes: Sequence[int]) -> dict[str, torch.Tensor]:
