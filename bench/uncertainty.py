@@ -4,7 +4,7 @@
 
 calibration   ukpconvarg1: whole topics are held out. Two of four parts train, one fits the temperature, one is looked at; every
               topic is looked at once. NLL and ECE of the soft labels before and after the temperature, over all topics.
-coverage      intervals of ratings (summeval, arena_bench_v1) and of the share of people who prefer a (pandalm, three annotators). 40 % of
+coverage      intervals of ratings (summeval, arena_bench_v1) and of the share of people who prefer a (pandalm, three annotators). 20 % of
               the prompts train; three quarters of the others, drawn 200 times, fit the half width, the rest looks. The mean over
               splits is the coverage; in brackets the range of the middle 95 % of single splits. Beside it the same with rows taken for
               exchangeable (the plain quantile).
