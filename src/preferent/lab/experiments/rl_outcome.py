@@ -88,18 +88,18 @@ def _turn_check(curves: Sequence[Curve]) -> Check:
 
 
 def keeps(at: AtKl, n_seeds: int) -> bool:
-    """Whether a mitigation passes: compared beyond the KL where every unprotected run had its peak, with 90 % or more of its own peak's
-    gain over the start left there, and more gold than the unprotected run."""
-    return at.past_peak == n_seeds and at.kept >= KEEPS and at.gap.value > 0.0
+    """Whether a mitigation passes: compared beyond the KL where every unprotected run had its peak, with 90 % or more of its own peak
+    left there, and more gold than the unprotected run."""
+    return at.past_peak == n_seeds and at.of_peak >= KEEPS and at.gap.value > 0.0
 
 
 def _mitigation_check(at: dict[str, AtKl], n_seeds: int) -> Check:
     parts = []
     for name, row in at.items():
         where = "" if row.past_peak == n_seeds else f", beyond the unprotected peak in {row.past_peak} of {n_seeds} seeds only"
-        parts.append(f"{name} {row.kept:.2f} (unprotected {row.kept_free:.2f}, KL {row.kl:.1f}{where})")
-    claim = "at the same KL, at least one mitigation keeps 90 % or more of its peak's gain, beyond the unprotected run's peak"
-    return Check(claim, any(keeps(row, n_seeds) for row in at.values()), "kept: " + "; ".join(parts))
+        parts.append(f"{name} {row.of_peak:.2f} at KL {row.kl:.1f} (gold {row.gold:.3f}, unprotected {row.free:.3f}{where})")
+    claim = "at the same KL, beyond the unprotected run's peak, at least one mitigation keeps its gold within 10 % of its peak"
+    return Check(claim, any(keeps(row, n_seeds) for row in at.values()), "share of its peak: " + "; ".join(parts))
 
 
 def _run_table(curves: Curves, names: Sequence[str]) -> Grid:
