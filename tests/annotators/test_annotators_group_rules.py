@@ -53,7 +53,8 @@ def test_losses_are_those_of_social_choice_on_sets_of_two(name) -> None:
     for one, two in zip(found.losses, other.losses, strict=True):
         assert one.regret.value == pytest.approx(two.regret)
         assert one.against.value == pytest.approx(two.against)
-        assert one.regret.low <= one.regret.value <= one.regret.high
+        assert 0.0 <= one.regret.low <= one.regret.value <= one.regret.high <= 1.0
+        assert 0.0 <= one.against.low <= one.against.value <= one.against.high <= 1.0
 
 
 @pytest.mark.parametrize("name", RULES)

@@ -9,7 +9,7 @@ Legend: K groups, I comparisons.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -91,5 +91,11 @@ def _losses(chosen_I: Floats, p_KI: Floats, weight_K: Floats, rng: np.random.Gen
     for k, p_I in enumerate(p_KI):
         regret_I = np.maximum(p_I, 1.0 - p_I) - (picked_I * p_I + (1.0 - picked_I) * (1.0 - p_I))
         against_I = ((chosen_I - 0.5) * (p_I - 0.5) < 0.0).astype(np.float64)
-        out.append(LabelLoss(k, float(weight_K[k]), clustered(regret_I, items_I, rng), clustered(against_I, items_I, rng)))
+        regret, against = (_share(clustered(values_I, items_I, rng)) for values_I in (regret_I, against_I))
+        out.append(LabelLoss(k, float(weight_K[k]), regret, against))
     return tuple(out)
+
+
+def _share(found: Estimate) -> Estimate:
+    """Both numbers lie between 0 and 1, and so do their intervals."""
+    return replace(found, low=max(0.0, found.low), high=min(1.0, found.high)) if np.isfinite(found.low) else found

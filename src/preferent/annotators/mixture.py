@@ -287,11 +287,11 @@ def _notes(state: _State, member_AK: Floats, scores: Banded, tests: tuple[GroupT
             )
             if r < -0.8:
                 notes.append(
-                    f"groups {one} and {two} are mirror images (correlation {r:.2f}): one may be adversaries or read the scale backwards"
+                    f"groups {one + 1} and {two + 1} are mirror images (correlation {r:.2f}): one may be adversaries or misread the scale"
                 )
     widths = scores.value.std(axis=1)
     notes += [
-        f"group {g} hardly prefers anything: guessers rather than a view" for g in range(k) if k > 1 and widths[g] < 0.25 * widths.max()
+        f"group {g + 1} hardly prefers anything: guessers rather than a view" for g in range(k) if k > 1 and widths[g] < 0.25 * widths.max()
     ]
     unsure = int((member_AK[table.active_A].max(1) < 0.8).sum())
     if k > 1 and unsure:

@@ -109,7 +109,7 @@ def _attributes(study: AnnotatorStudy) -> None:
     if found is None:
         return
     for name, test in found.tests.items():
-        emit(f"  {name}: gain {test.gain} nats per annotator, p = {test.p_value:.3f}{'' if test.accepted else ': no more than noise'}")
+        emit(f"  {name}: gain {test.gain} nats per annotator, p {_small(test.p_value)}{'' if test.accepted else ': no more than noise'}")
     for row in found.levels:
         if found.tests[row.attribute].accepted:
             emit(f"  {row.attribute}, {row.level}: {row.annotators:,} annotators, p_a {row.distance} away from the average annotator's")
@@ -117,6 +117,10 @@ def _attributes(study: AnnotatorStudy) -> None:
         talk(f"left out: {name}: {why}")
     for note in found.notes:
         talk(f"note: {note}")
+
+
+def _small(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
 
 
 def _flags(study: AnnotatorStudy) -> None:
