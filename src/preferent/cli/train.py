@@ -10,11 +10,11 @@ import click
 
 from preferent.cli.inputs import all_data_options
 from preferent.cli.output import emit, emit_json, json_option, talk
-from preferent.cli.train_data import Reading, read_training_data
 from preferent.cli.steps_train import StepRun, train_steps
+from preferent.cli.train_data import Reading, read_training_data
 from preferent.core.errors import ConfigError
-from preferent.data.steps_read import holds_steps
 from preferent.data.ratings import AnyFormat
+from preferent.data.steps_read import holds_steps
 from preferent.training.config import TrainConfig, load_config, options
 
 if TYPE_CHECKING:
