@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +106,31 @@ def test_saving_over_a_checkpoint_replaces_it_and_leaves_other_files(copy: Path,
     assert RewardModel.load(copy).score(exchanges[:2]).reward == pytest.approx(other.score(exchanges[:2]).reward)
     assert (copy / "notes.txt").read_text(encoding="utf-8") == "kept"
     assert not [file.name for file in copy.iterdir() if file.name.startswith(".saving")]
+
+
+def test_a_save_that_is_cut_short_leaves_no_checkpoint_rather_than_a_mixture(
+    copy: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other, replace, moved = RewardModel.create("tiny", texts=texts, max_length=150, seed=5), os.replace, []
+
+    def cut(source: Path, target: Path) -> None:
+        if moved:
+            raise OSError("no space left on device")
+        moved.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr("preferent.models.checkpoint.os.replace", cut)
+    with pytest.raises(OSError, match="no space left"):
+        other.save(copy)
+    with pytest.raises(ModelError, match="cannot load"):
+        RewardModel.load(copy)
+
+
+def test_an_adapter_alone_is_told_from_a_model(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ModelError, match="holds a LoRA adapter") as caught:
+        RewardModel.load(tmp_path)
+    assert "merged model" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])

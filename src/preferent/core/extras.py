@@ -17,6 +17,7 @@ EXTRA_OF = {
     "matplotlib": "plots",
     "tensorboard": "trackers",
     "httpx2": "http",
+    "trl": "rl",
 }
 
 

@@ -150,8 +150,11 @@ def _put_card(scratch: Path, card: Card, laplace: Laplace | None) -> None:
 
 
 def _move_in(scratch: Path, folder: Path) -> None:
-    """Every file to its place, the card last."""
-    for name in sorted(os.listdir(scratch), key=lambda name: name == CARD):
+    """Every file to its place, what makes it a checkpoint last: between an old one and a new one the folder is none, never a mixture."""
+    last = ("config.json", CARD)
+    for name in last:
+        (folder / name).unlink(missing_ok=True)
+    for name in sorted(os.listdir(scratch), key=lambda name: last.index(name) if name in last else -1):
         target = folder / name
         if target.is_dir():
             shutil.rmtree(target)

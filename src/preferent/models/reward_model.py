@@ -90,6 +90,7 @@ class RewardModel:
         Laplace head). Raises ModelError, ConfigError.
         """
         wanted = parse_reduction(reduction)
+        _refuse_adapter(Path(path))
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         dtype = dtype or (torch.bfloat16 if device.startswith("cuda") else torch.float32)
         card = read_card(Path(path))
@@ -342,6 +343,15 @@ def _halved(rows: list[int], cost_of: Callable[[Sequence[int]], int], budget: in
         return [rows]
     middle = len(rows) // 2
     return _halved(rows[:middle], cost_of, budget) + _halved(rows[middle:], cost_of, budget)
+
+
+def _refuse_adapter(path: Path) -> None:
+    """ModelError for a folder that holds an adapter and no model."""
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        raise ModelError(
+            f"{str(path)!r} holds a LoRA adapter, not a whole reward model",
+            hint="the folder that `preferent train` wrote it into holds the merged model; peft loads the adapter onto its base",
+        )
 
 
 def _foreign_card(name: str, model: Any, tokenizer: Any) -> Card:
