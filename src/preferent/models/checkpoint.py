@@ -150,11 +150,13 @@ def _put_card(scratch: Path, card: Card, laplace: Laplace | None) -> None:
 
 
 def _move_in(scratch: Path, folder: Path) -> None:
-    """Every file to its place, what makes it a checkpoint last: between an old one and a new one the folder is none, never a mixture."""
+    """Every file to its place, what makes it a checkpoint last: between old weights and new ones the folder is none, never a mixture."""
     last = ("config.json", CARD)
-    for name in last:
-        (folder / name).unlink(missing_ok=True)
-    for name in sorted(os.listdir(scratch), key=lambda name: last.index(name) if name in last else -1):
+    names = sorted(os.listdir(scratch), key=lambda name: last.index(name) if name in last else -1)
+    if "config.json" in names:
+        for name in last:
+            (folder / name).unlink(missing_ok=True)
+    for name in names:
         target = folder / name
         if target.is_dir():
             shutil.rmtree(target)
