@@ -26,7 +26,7 @@ MARK = {True: "held", False: "FAILED", None: "not told"}
 def page_of(outcome: Outcome, drawings: dict[str, str], *, no_figures: str = "") -> str:
     """The page; `drawings` by figure name, empty where matplotlib is missing, and then `no_figures` says so."""
     claims = Table(("", "claim", "what came out"), [(MARK[check.passed], check.claim, check.says) for check in outcome.checks])
-    tables = [Section(grid.title, table=Table(grid.headers, grid.rows, grid.note)) for grid in outcome.tables]
+    tables = [Section(grid.title, table=Table(grid.headers, [_rounded(row) for row in grid.rows], grid.note)) for grid in outcome.tables]
     sections = [(f"part-{k}", printed_section(one)) for k, one in enumerate([Section("What was claimed", table=claims), *tables])]
     shown = [PageFigure(one.title, safe_svg(drawings[one.name], one.name), one.caption) for one in outcome.figures if one.name in drawings]
     held = sum(check.passed is True for check in outcome.checks)
@@ -41,6 +41,11 @@ def page_of(outcome: Outcome, drawings: dict[str, str], *, no_figures: str = "")
         sections=sections,
         config=printed(Table(("setting", "value"), flat(outcome.settings))),
     )
+
+
+def _rounded(row: Sequence[Any]) -> tuple[Any, ...]:
+    """A row for reading: plain numbers to four digits; the CSV beside the page has all of them."""
+    return tuple(float(f"{cell:.4g}") if isinstance(cell, float) else cell for cell in row)
 
 
 def svg(figure: Figure) -> str:
