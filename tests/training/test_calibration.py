@@ -51,8 +51,8 @@ def test_the_interval_covers_the_truth_about_95_times_in_100_with_prompts_alike(
     assert naive / 300 < 0.8
 
 
-# Labels whose mirror 1 - p is exact: 1 - 1e-36 is 1, which is another label and has another temperature.
-LABELS = st.integers(0, 1024).map(lambda k: k / 1024)
+# Any label whose mirror 1 - p is exact: 1 - 1e-36 is 1, which is another label and has another temperature.
+LABELS = st.floats(0, 1).map(lambda p: 1.0 - (1.0 - p))
 PAIRS = st.lists(st.tuples(st.floats(-30, 30), LABELS, st.floats(0.1, 4)), min_size=10, max_size=40)
 
 
