@@ -56,6 +56,15 @@ LABELS = st.floats(0, 1).map(lambda p: 1.0 - (1.0 - p))
 PAIRS = st.lists(st.tuples(st.floats(-30, 30), LABELS, st.floats(0.1, 4)), min_size=10, max_size=40)
 
 
+@pytest.mark.parametrize("p", [2.0**-53, 2.0**-40, 1e-9, 1e-3])
+def test_a_label_next_to_certain_has_the_temperature_of_its_mirror(p):
+    margin, label = np.array([0.0] * 9 + [-1.0]), np.array([0.0] * 9 + [1.0 - (1.0 - p)])
+    there, back = (fit_temperature(*pairs).value for pairs in ((margin, label), (-margin, 1.0 - label)))
+    # sigma(-1 / T) = p
+    assert there == pytest.approx(1.0 / np.log((1.0 - label[-1]) / label[-1]), rel=1e-8)
+    assert back == pytest.approx(there, rel=1e-8)
+
+
 @settings(max_examples=80, deadline=None)
 @given(PAIRS)
 def test_properties(rows):

@@ -91,7 +91,7 @@ def fit_temperature(
 
 
 def _checked(margin: ArrayLike, p: ArrayLike, weight: ArrayLike | None) -> tuple[Floats, Floats, Floats, NDArray[np.bool_]]:
-    """Arrays of the pairs with positive weight, and which those are; FitError for what has no answer."""
+    """Arrays of the pairs with positive weight, labels at most 0.5, and which those are; FitError for what has no answer."""
     margin_N, p_N = np.asarray(margin, dtype=np.float64), np.asarray(p, dtype=np.float64)
     weight_N = np.ones_like(margin_N) if weight is None else np.asarray(weight, dtype=np.float64)
     if not margin_N.ndim == 1 or not margin_N.shape == p_N.shape == weight_N.shape:
@@ -114,7 +114,9 @@ def _checked(margin: ArrayLike, p: ArrayLike, weight: ArrayLike | None) -> tuple
         raise FitError("cannot fit a temperature: every margin is 0, so every temperature fits alike", hint=hint)
     if (p_N == 0.5).all():
         raise FitError("cannot fit a temperature: every label is a tie (p = 0.5)", hint=hint)
-    return margin_N, p_N, weight_N, kept_N
+    # Each pair the way round on which its label is small: sigma(x) - p keeps its digits there, and a pair and its mirror are the same.
+    turned_N = p_N > 0.5
+    return np.where(turned_N, -margin_N, margin_N), np.where(turned_N, 1.0 - p_N, p_N), weight_N, kept_N
 
 
 def _nll(logit_N: Floats, p_N: Floats, share_N: Floats) -> float:
