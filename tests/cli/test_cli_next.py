@@ -221,3 +221,25 @@ def test_what_the_command_says(tmp_path: Path) -> None:
     twisted_path = write(tmp_path / "twisted.jsonl", twisted)
     with pytest.raises(DataError, match=r"twisted\.jsonl.*'r0-r1'"):
         run("next", twisted_path, "-o", out, "--force")
+
+
+def test_every_kind_of_tie_counts_as_one(tmp_path: Path) -> None:
+    rows = judgments()
+    for row, kind in zip(rows[::5], ("tie", "both_good", "both_bad") * len(rows), strict=False):
+        row["choice"] = kind
+    plain = [{**row, "choice": "tie" if row["choice"].startswith("both") else row["choice"]} for row in rows]
+    found = [
+        chosen(write(tmp_path / name, kinds), tmp_path, "-n", 5, "--random-share", 0)
+        for name, kinds in (("kinds.jsonl", rows), ("plain.jsonl", plain))
+    ]
+    assert found[0] == found[1]
+    told = json.loads(run("annotators", tmp_path / "kinds.jsonl", "--json"))
+    assert len(told["people"]) == len(PEOPLE)
+
+
+def test_a_choice_that_is_none_is_named(tmp_path: Path) -> None:
+    rows = judgments()
+    rows[3]["choice"] = "left"
+    with pytest.raises(DataError, match=r"j\.jsonl:4: .*'left'") as error:
+        chosen(write(tmp_path / "j.jsonl", rows), tmp_path)
+    assert "skip" in str(error.value)

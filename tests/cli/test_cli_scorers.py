@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 import time
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from preferent.cli import scorers
 from preferent.cli.callables import CallableScorer
+from preferent.cli.main import preferent
 from preferent.cli.scorers import WithProgress, load_scorer
 from preferent.core.contracts import check_scorer
 from preferent.core.errors import ConfigError, DataError, ModelError
@@ -147,6 +150,18 @@ def test_a_hub_id_in_the_cache_needs_no_network(monkeypatch, tmp_path, no_networ
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda repo, name: str(tmp_path / name))
     scorers.refuse_unreachable("owner/name")
+
+
+@pytest.mark.parametrize(
+    "words", [["check", "x.jsonl"], ["train", "x.jsonl", "-o", "out"], ["triage", "x.jsonl", "-o", "o", "--folds", "2"]]
+)
+def test_a_base_that_is_nowhere_is_named_before_anything_is_read(words, tmp_path, monkeypatch, no_network):
+    monkeypatch.chdir(tmp_path)
+    row = {"prompt": "p", "chosen": "yes", "rejected": "no"}
+    (tmp_path / "x.jsonl").write_text(json.dumps(row) + "\n")
+    result = CliRunner().invoke(preferent, [*words, "--base", "nothere"])
+    assert isinstance(result.exception, ModelError)
+    assert "'minilm' (offline), 'tiny', a folder" in str(result.exception)
 
 
 def test_a_hub_that_answers_is_asked(monkeypatch):

@@ -12,8 +12,7 @@ import pytest
 from click.testing import CliRunner
 from loop_worlds import WORDS, cats, text
 
-from preferent.cli.average import command as average
-from preferent.cli.calibrate import command
+from preferent.cli.main import preferent
 from preferent.core.contracts import check_scorer
 from preferent.core.errors import ConfigError, DataError, FitError, ModelError
 from preferent.core.records import Exchange, Preference, Rating, user
@@ -215,7 +214,7 @@ def test_the_command(biased: Path, tmp_path: Path) -> None:
         "0.9",
         "--json",
     ]
-    done = CliRunner().invoke(command, asked, catch_exceptions=False)
+    done = CliRunner().invoke(preferent, ["calibrate", *asked], catch_exceptions=False)
     found = json.loads(done.stdout)
     assert found["length"]["applied"]
     assert found["laplace"]["n_pairs"] == 100
@@ -224,11 +223,15 @@ def test_the_command(biased: Path, tmp_path: Path) -> None:
     card = RewardModel.load(tmp_path / "model").card
     assert card.calibration is not None
     assert found["calibration"]["temperature"] == card.calibration.temperature
-    again = CliRunner().invoke(command, asked)
+    again = CliRunner().invoke(preferent, ["calibrate", *asked])
     assert "fitted before" in str(again.exception)
-    copied = CliRunner().invoke(command, [*asked, "-o", str(tmp_path / "copy"), "--length-calibration", "off"], catch_exceptions=False)
+    copied = CliRunner().invoke(
+        preferent, ["calibrate", *asked, "-o", str(tmp_path / "copy"), "--length-calibration", "off"], catch_exceptions=False
+    )
     assert json.loads(copied.stdout)["length"] is None
     assert RewardModel.load(tmp_path / "model").card.length is not None
     assert RewardModel.load(tmp_path / "copy").card.laplace is not None
-    done = CliRunner().invoke(average, [str(tmp_path / "model"), str(tmp_path / "copy"), "-o", str(tmp_path / "mean"), "--json"])
+    done = CliRunner().invoke(
+        preferent, ["average", str(tmp_path / "model"), str(tmp_path / "copy"), "-o", str(tmp_path / "mean"), "--json"]
+    )
     assert json.loads(done.stdout)["averaged"] == 2

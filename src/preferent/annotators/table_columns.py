@@ -64,7 +64,8 @@ def build_columns(columns: Mapping[str, Any], *, labels: Sequence[str] | None, p
         what = f"{int(unknown_V.sum())} votes with labels that are not allowed, the first is {label_names[label_V[row]]!r}"
         if policies.unknown == "refuse":
             raise DataError(
-                f"{where.at(row)}: {what}; allowed are {list(out_labels)!r}", hint="name all labels, or drop: Policies(unknown='drop')"
+                f"{where.at(row)}: {what}; allowed are {list(out_labels)!r}",
+                hint="correct them, or say skip, which is counted and is no vote (in Python also Policies(unknown='drop'))",
             )
         notes.append(f"{where.at(row)}: dropped {what}")
         keep_V &= ~unknown_V

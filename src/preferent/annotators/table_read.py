@@ -81,7 +81,7 @@ def _jsonl(path: Path) -> tuple[dict[str, list[Any]], Where]:
             if len(values) < n:
                 values.append(None)
     if not n:
-        raise DataError(f"{path}: no lines")
+        raise DataError(f"{path}: no lines", hint="a line is one judgment: comparison_id, annotator_id, choice")
     # An optional field that is null everywhere says nothing.
     kept = {name: values for name, values in columns.items() if name in NEEDED or any(value is not None for value in values)}
     return kept, Where.of_lines(str(path), lines)

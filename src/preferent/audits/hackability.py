@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from preferent.audits.audit_answer import above
+from preferent.audits.plots import CurvePoint
 from preferent.audits.resample import Column, clustered_means
 from preferent.core.errors import ConfigError
 from preferent.core.estimates import Estimate
@@ -170,23 +171,10 @@ def _examples(
     )  # fmt: skip
 
 
-class TiltPoint(Protocol):
-    """One point of a best-of-n curve (`optimize.best_of_n.BestOfN` is one)."""
-
-    @property
-    def n(self) -> int: ...
-    @property
-    def kl_bound(self) -> float: ...
-    @property
-    def proxy(self) -> Estimate: ...
-    @property
-    def gold(self) -> Estimate: ...
-
-
 class TiltMaths(Protocol):
     """The room that knows best-of-n (`preferent.optimize.best_of_n`), handed in by whoever may import it."""
 
-    def best_of_n(self, proxy_PN: Any, gold_PN: Any, ns: Sequence[int], *, rng: np.random.Generator) -> Sequence[TiltPoint]: ...
+    def best_of_n(self, proxy_PN: Any, gold_PN: Any, ns: Sequence[int], *, rng: np.random.Generator) -> Sequence[CurvePoint]: ...
     def gold_change(self, proxy_PN: Any, gold_PN: Any, n_from: int, n_to: int, *, rng: np.random.Generator) -> Estimate: ...
 
 
@@ -194,8 +182,8 @@ class TiltMaths(Protocol):
 class Tilt:
     """The curve, the change of gold from n=1 and from a quarter of the way to the last n, and both as findings."""
 
-    curve: tuple[TiltPoint, ...]
-    oracle: tuple[TiltPoint, ...]
+    curve: tuple[CurvePoint, ...]
+    oracle: tuple[CurvePoint, ...]
     findings: tuple[Finding, ...]
 
 

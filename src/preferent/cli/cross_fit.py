@@ -59,6 +59,7 @@ def cross_fitted(records: Sequence[Preference | Ranking], given: dict[str, Any])
     takes them: no held-out labels are left to fit a temperature on.
     """
     from preferent.cli.augmenting import group_of, pairs_of
+    from preferent.cli.scorers import refuse_unreachable_base
     from preferent.data.folds import folds_by_prompt
     from preferent.models.reward_model import RewardModel
     from preferent.training.config import load_config
@@ -67,6 +68,7 @@ def cross_fitted(records: Sequence[Preference | Ranking], given: dict[str, Any])
     overrides = {"held_out": "0", **({} if given["base"] is None else {"base": given["base"]})}
     overrides |= {} if given["threads"] is None else {"threads": str(given["threads"])}
     config = load_config(given["toml"], overrides).model_copy(update={"early_stopping": None})
+    refuse_unreachable_base(config.base)
     groups = None if given["group_key"] is None else [group_of(record, given["group_key"]) for record in records]
     fold_N = folds_by_prompt([record.prompt for record in records], given["folds"], seed=given["seed"], groups=groups)
     pairs = [pair for record in records for pair in pairs_of(record)]

@@ -46,7 +46,9 @@ def over_long_counter(base: str | None, max_length: int | None) -> tuple[Callabl
         if max_length is not None:
             raise click.UsageError("--max-length needs --base: length is counted in that base's tokens")
         return None, None
+    from preferent.cli.scorers import refuse_unreachable_base
     from preferent.models.renderer import load_renderer
 
+    refuse_unreachable_base(base)
     renderer = load_renderer(base)
     return renderer.count, max_length or renderer.max_length

@@ -23,6 +23,7 @@ from preferent.core.errors import ConfigError, ModelError
 from preferent.core.records import Exchange, Scores
 from preferent.core.scorer import Scorer, length_scorer
 
+BASES = "'minilm' (offline), 'tiny', a folder, or a hub id (owner/name)"
 FORMS = (
     "a checkpoint folder, a hub id (owner/name), 'length', a Python callable (module:function), "
     "or a server (openrlhf+http://host:port, vllm+http://host:port, tei+http://host:port)"
@@ -112,24 +113,31 @@ def _callable(word: str) -> Scorer:
     return CallableScorer(found, name=word)
 
 
-def refuse_unreachable(model: str) -> None:
+def refuse_unreachable_base(base: str) -> None:
+    """`refuse_unreachable` for what a training starts from."""
+    if base not in ("minilm", "tiny"):
+        refuse_unreachable(base, f"the base is {BASES}")
+
+
+def refuse_unreachable(model: str, hint: str | None = None) -> None:
     """Raise ModelError when a word is neither a folder nor anything the hub could have, or the hub would have to be asked and cannot be.
 
     transformers retries for half a minute before it says so.
     """
+    hint = hint or f"MODEL is {FORMS}"
     path = Path(model).expanduser()
     if path.is_dir():
         return
     if path.is_file():
-        raise ModelError(f"{model!r} is a file; a model is a folder", hint=f"MODEL is {FORMS}")
+        raise ModelError(f"{model!r} is a file; a model is a folder", hint=hint)
     if model.startswith((".", "/", "~")) or _HUB_ID.fullmatch(model) is None:
-        raise ModelError(f"{model!r}: no such folder", hint=f"MODEL is {FORMS}")
+        raise ModelError(f"{model!r}: no such folder", hint=hint)
     from huggingface_hub import constants, try_to_load_from_cache
 
     try:
         cached = isinstance(try_to_load_from_cache(model, "config.json"), str)
     except ValueError as error:
-        raise ModelError(f"{model!r}: no such folder, and no id that the hub knows: {error}", hint=f"MODEL is {FORMS}") from error
+        raise ModelError(f"{model!r}: no such folder, and no id that the hub knows: {error}", hint=hint) from error
     if cached:
         return
     if constants.is_offline_mode():
@@ -138,7 +146,7 @@ def refuse_unreachable(model: str) -> None:
         return
     else:
         why = f"{constants.ENDPOINT} cannot be reached"
-    raise ModelError(f"{model!r}: no such folder, not in the local cache, and {why}", hint=f"MODEL is {FORMS}")
+    raise ModelError(f"{model!r}: no such folder, not in the local cache, and {why}", hint=hint)
 
 
 def _reachable(endpoint: str) -> bool:

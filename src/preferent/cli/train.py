@@ -10,6 +10,7 @@ import click
 
 from preferent.cli.inputs import all_data_options
 from preferent.cli.output import emit, emit_json, json_option, talk
+from preferent.cli.scorers import refuse_unreachable_base
 from preferent.cli.steps_train import StepRun, train_steps
 from preferent.cli.train_data import Reading, read_training_data
 from preferent.core.errors import ConfigError
@@ -133,7 +134,9 @@ def _config(toml: Path | None, settings: dict[str, str | None]) -> TrainConfig:
     given = {names[key]: value for key, value in settings.items() if value is not None}
     if toml is None and "base" not in given:
         raise ConfigError("no base model is named", hint="--base minilm (offline), --base tiny, a folder, or a hub id")
-    return load_config(toml, given)
+    config = load_config(toml, given)
+    refuse_unreachable_base(config.base)
+    return config
 
 
 def _report(path: Path, sources: Sequence[str], config: TrainConfig, done: Any, ledger: dict[str, Any]) -> None:
