@@ -125,6 +125,8 @@ def sharded(folder: Path) -> None:
         pairs = zip(whole.named_parameters(), gathered.named_parameters(), strict=True)
         found["weights"] = max(float((a - b).abs().max()) for (_, a), (_, b) in pairs)
         (folder / "found.json").write_text(json.dumps(found))
+    # As the loop ends: a process that leaves while the other still computes now and then aborts in gloo's threads at its exit.
+    torch.distributed.barrier()
     torch.distributed.destroy_process_group()
 
 
