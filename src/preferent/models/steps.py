@@ -22,11 +22,11 @@ from scipy.special import expit
 from preferent.core.errors import ConfigError, ModelError
 from preferent.core.records import Exchange, Floats, Prompt, Scores
 from preferent.core.step_rewards import Aggregation
-from preferent.models.backbones import load_backbone, load_pretrained
+from preferent.models.backbones import input_limit, load_backbone, load_pretrained
 from preferent.models.checkpoint import Card, read_card
 from preferent.models.packing import PackedBatch, pack, shared_length
 from preferent.models.render import RenderSpec, Tokens
-from preferent.models.reward_model import DEFAULT_MAX_LENGTH, RewardModel
+from preferent.models.reward_model import RewardModel
 from preferent.models.steps_module import StepModule, reads_backwards_only
 from preferent.models.steps_render import StepTokens, Window, check_separator, default_separator, tokenize_steps
 from preferent.models.steps_spec import CARD, Split, StepsSpec, split_steps
@@ -75,12 +75,7 @@ class StepRewardModel(RewardModel):
         ModelError, ConfigError.
         """
         backbone = load_backbone(base, texts=texts, seed=seed, trust_remote_code=trust_remote_code, kind="step")
-        limit = backbone.longest
-        if max_length is not None and limit is not None and max_length > limit:
-            raise ConfigError(
-                f"max_length {max_length} is more than the {limit} positions of {base!r}", hint=f"set max_length to {limit} or less"
-            )
-        length = max_length or min(DEFAULT_MAX_LENGTH, limit or DEFAULT_MAX_LENGTH)
+        length = input_limit(base, backbone.longest, max_length)
         backbone.tokenizer.model_max_length = length
         if separator is None:
             separator = default_separator(backbone.tokenizer)

@@ -27,6 +27,7 @@ from preferent.audits.benchmarks import items as read
 from preferent.audits.benchmarks.items import Item, Rows
 from preferent.audits.benchmarks.result import Bootstrap, Means, Result, estimate, plain, within
 from preferent.audits.resample import ranks
+from preferent.core.best_of_n import expected_best
 from preferent.core.errors import DataError
 from preferent.core.records import Floats
 
@@ -90,20 +91,6 @@ def _benchmark(row: Mapping[str, Any], where: str) -> str:
             if isinstance(source, str) and wanted in source.lower().replace("-", "").replace("_", ""):
                 return name
     raise DataError(f"{where}: neither `benchmark` nor the file's name says which of {', '.join(BENCHMARKS)} this is")
-
-
-def best_of_k(reward_K: Floats, value_K: Floats, ks: Sequence[int]) -> Floats:
-    """Mean value of the answer with the highest reward over all subsets of k, for each of `ks`; ties share their chance equally."""
-    order = np.argsort(reward_K, kind="stable")
-    _, group, size = np.unique(reward_K, return_inverse=True, return_counts=True)
-    value = (np.bincount(group, value_K) / size)[group][order]
-    n = len(reward_K)
-    curve = []
-    for k in ks:
-        # The chance that the i-th lowest is the best of k is C(i - 1, k - 1) / C(n, k): differences of C(i, k) / C(n, k).
-        steps = np.concatenate([[1.0], np.cumprod(np.maximum(np.arange(n, 0, -1) - k, 0) / np.arange(n, 0, -1))])
-        curve.append(float(((steps[:-1] - steps[1:])[::-1] * value).sum()))
-    return np.array(curve)
 
 
 def roc_area(reward_N: Floats, label_N: Floats) -> float:
@@ -183,7 +170,8 @@ def _benchmark_columns(name: str, top: int, items: Sequence[Item], rewards: Sequ
         made[f"{name} accuracy"].append(float(np.mean(hits)) if hits else np.nan)
         made[f"{name} ROC area"].append(roc_area(reward_K, labels))
         for kind, by in (("best of", reward_K), ("ideal", labels)):
-            for k, value in zip(ks, best_of_k(by, labels, ks), strict=True):
+            # Where a prompt has fewer answers than k, the best of all of them.
+            for k, value in zip(ks, expected_best([by], [labels], [min(k, len(by)) for k in ks])[0], strict=True):
                 made[f"{name} {kind} {k}"].append(value)
     return {key: within(np.array(values), True) for key, values in made.items()}
 
