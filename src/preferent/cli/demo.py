@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from preferent.cli.output import Progress, emit, emit_json, json_option, talk
 
+if TYPE_CHECKING:
+    from preferent.cli.demo_truth import Truth
+    from preferent.cli.pipeline import Done
+    from preferent.lab.demo_data import DemoData
+
 NS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-SETTINGS = {"base": "tiny", "epochs": "4", "learning_rate": "1e-3", "max_length": "512", "evaluate_every": "50", "threads": "1"}
+SETTINGS = {
+    "base": "tiny",
+    "epochs": "4",
+    "learning_rate": "1e-3",
+    "max_length": "512",
+    "combination.kind": "fitted",
+    "evaluate_every": "75",
+    "threads": "1",
+}
 
 
 @click.command()
@@ -20,18 +33,18 @@ SETTINGS = {"base": "tiny", "epochs": "4", "learning_rate": "1e-3", "max_length"
 @click.option("--force", is_flag=True, help="Remove an earlier demo in the folder first.")
 @json_option
 def command(output: Path, seed: int, force: bool, as_json: bool) -> None:
-    """Make judgments in a small world, train on them, evaluate, and compare the learned reward with the true one.
+    """Make judgments and ratings in a small world, train on them, evaluate, and compare what was learned with the truth.
 
-    Needs no network and no files. Simulated annotators judge replies with noise and one planted fault: they pay for length. The
-    report shows what that costs when replies are chosen by the learned reward.
+    Needs no network and no files. Simulated annotators judge pairs of replies with noise and one planted fault: they pay for length.
+    Simulated raters give some of the replies a number for each of five objectives. The report shows every objective's head beside the
+    true objective, and what the fault costs when replies are chosen by the learned reward.
     """
     import torch
 
     from preferent.audits.report import write_report
     from preferent.cli import demo_truth
     from preferent.cli.pipeline import REPORT, clear, train_and_evaluate
-    from preferent.data.gate import check
-    from preferent.data.write import write_jsonl, write_preferences
+    from preferent.data.ratings import check_all
     from preferent.lab.demo_data import make_demo_data
     from preferent.training.config import load_config
     from preferent.training.metrics_log import read_metrics
@@ -40,18 +53,14 @@ def command(output: Path, seed: int, force: bool, as_json: bool) -> None:
         clear(output)
     # Scoring too: a second thread only slows so small a model down, and many times where the cores are shared.
     torch.set_num_threads(1)
-    talk("making requests, replies and judgments ...")
+    talk("making requests, replies, judgments and ratings ...")
     data = make_demo_data(seed)
     inputs = output.with_name(f"{output.name}-data")
-    for name, rows in (("train.jsonl", data.train), ("held_out.jsonl", data.held_out)):
-        write_preferences(inputs / name, rows, force=True)
-    write_jsonl(inputs / "judgments.jsonl", (judgment.model_dump(exclude_none=True) for judgment in data.judgments), force=True)
-    write_jsonl(inputs / "comparisons.jsonl", (comparison.model_dump() for comparison in data.comparisons), force=True)
-    talk(f"{len(data.judgments)} judgments of {len(data.comparisons)} comparisons by {len(data.annotators)} annotators: {inputs}")
-    checked = check(inputs / "train.jsonl")
+    _write(data, inputs)
+    checked = check_all([inputs / "train.jsonl", inputs / "ratings.jsonl"])
     talk(checked.ledger.render())
     config = load_config(None, {**SETTINGS, "seed": str(seed)})
-    held_out = list(check(inputs / "held_out.jsonl").records())
+    held_out = list(check_all([inputs / "held_out.jsonl", inputs / "held_out_ratings.jsonl"]).records())
     done = train_and_evaluate(list(checked.records()), held_out, config, output, ledger=checked.ledger.to_dict())
     if done.model is None or done.evaluation is None:
         talk("interrupted; start again with --force")
@@ -61,20 +70,44 @@ def command(output: Path, seed: int, force: bool, as_json: bool) -> None:
     (output / "truth.json").write_text(json.dumps(truth.to_dict(), indent=2) + "\n", encoding="utf-8")
     report = write_report(
         output / REPORT,
-        title="preferent demo: a learned reward beside the true one",
+        title="preferent demo: what was learned beside the truth",
         evaluation=done.evaluation,
         ledger=checked.ledger.to_dict(),
         curves=read_metrics(output),
         config=config.model_dump(mode="json"),
-        extra=demo_truth.sections(truth),
+        extra=[*demo_truth.sections(truth), *done.sections],
     )
     if as_json:
-        emit_json({"evaluation": done.evaluation, "truth": truth, "report": report})
+        emit_json({"evaluation": done.evaluation, **done.objectives(), "truth": truth, "report": report})
     else:
-        _show(done.evaluation, truth)
+        _show(done, truth)
     talk(f"report: {report.resolve()}")
 
 
-def _show(evaluation: Any, truth: Any) -> None:
-    emit(evaluation.render())
+def _write(data: DemoData, inputs: Path) -> None:
+    """Everything the simulated people said, as the files that real ones would leave."""
+    from preferent.data.write import write_jsonl, write_preferences
+
+    for name, rows in (("train.jsonl", data.train), ("held_out.jsonl", data.held_out)):
+        write_preferences(inputs / name, rows, force=True)
+    for name, rows in (
+        ("judgments.jsonl", data.judgments),
+        ("comparisons.jsonl", data.comparisons),
+        ("ratings.jsonl", data.ratings),
+        ("held_out_ratings.jsonl", data.held_out_ratings),
+    ):
+        write_jsonl(inputs / name, (row.model_dump(exclude_none=True) for row in rows), force=True)
+    talk(
+        f"{len(data.judgments)} judgments of {len(data.comparisons)} comparisons by {len(data.annotators)} annotators, "
+        f"{len(data.ratings) + len(data.held_out_ratings)} replies rated: {inputs}"
+    )
+
+
+def _show(done: Done, truth: Truth) -> None:
+    from preferent.audits.objectives_report import render
+
+    assert done.evaluation is not None
+    emit(done.evaluation.render())
+    if done.study is not None:
+        emit(render(done.study))
     emit(truth.render())

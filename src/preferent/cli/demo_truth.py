@@ -15,6 +15,8 @@ from preferent.audits.plots import best_of_n_plot
 from preferent.audits.report import Section
 from preferent.audits.resample import spearman
 from preferent.audits.tables import Table
+from preferent.cli import demo_heads
+from preferent.cli.demo_heads import HeadTruth, compare_heads
 from preferent.core.estimates import Estimate, clustered_mean, clustered_statistic
 from preferent.core.records import Exchange, Floats
 from preferent.lab.demo_data import LENGTH_BIAS, DemoData
@@ -32,7 +34,8 @@ class Truth:
     agreement: share of held-out pairs that the model orders as the true reward does; annotators: the same for their majority.
     rank: mean Spearman correlation of learned and true reward within a prompt of the pool. weights: standardised regression
     weights of the learned reward (within prompts) on each true objective, padding and log length. curve: best-of-n by the learned
-    reward. fall: change of the true reward from the n where a quarter of the way to the end is reached to the last n.
+    reward. fall: change of the true reward from the n where a quarter of the way to the end is reached to the last n. heads: every
+    objective's head against the true objective.
     """
 
     agreement: Estimate
@@ -42,6 +45,7 @@ class Truth:
     curve: list[BestOfN]
     fall: Estimate
     fall_from: int
+    heads: tuple[HeadTruth, ...]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -52,6 +56,7 @@ class Truth:
             "best_of_n": [point.to_dict() for point in self.curve],
             "fall": self.fall.to_dict(),
             "fall_from": self.fall_from,
+            "heads": {head.name: head.to_dict() for head in self.heads},
         }
 
     def render(self) -> str:
@@ -65,11 +70,11 @@ class Truth:
         ]
         lines += [f"  {point.n:>6}  {point.proxy!s:>24}  {point.gold!s:>24}" for point in self.curve]
         lines.append(f"  true reward from n = {self.fall_from} to {self.curve[-1].n}: {self.fall}")
-        return "\n".join(lines)
+        return "\n".join([*lines, demo_heads.render(self.heads)])
 
 
 def compare(model: RewardModel, data: DemoData, ns: Sequence[int], *, seed: int, progress: Callable[[int], None] | None = None) -> Truth:
-    """Measure a reward model that was trained on the demo's judgments."""
+    """Measure a reward model that was trained on the demo's judgments and ratings."""
     flat = [exchange for row in data.pool for exchange in row]
     proxy_PM = model.score(flat, progress=progress).reward.reshape(data.pool_gold_PM.shape)
     gold_PM = data.pool_gold_PM
@@ -86,6 +91,7 @@ def compare(model: RewardModel, data: DemoData, ns: Sequence[int], *, seed: int,
         curve=best_of_n(proxy_PM, gold_PM, ns, rng=np.random.default_rng(seed)),
         fall=gold_change(proxy_PM, gold_PM, fall_from, ns[-1], rng=np.random.default_rng(seed)),
         fall_from=fall_from,
+        heads=compare_heads(model, data, seed=seed),
     )
 
 
@@ -171,4 +177,5 @@ def sections(truth: Truth) -> list[Section]:
             ("Standardised weights of the learned reward on the true objectives and on length, within prompts of the pool.",),
             table=Table(("feature", "weight"), list(truth.weights.items()), note="The true reward's own weight on length is not above 0."),
         ),
+        demo_heads.section(truth.heads),
     ]
