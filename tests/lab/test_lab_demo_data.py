@@ -3,6 +3,8 @@ by it first raises and then lowers the true reward."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -108,7 +110,44 @@ def test_even_perfect_knowledge_of_the_annotators_overshoots(demo: DemoData) -> 
 def test_everything_follows_from_the_seed() -> None:
     one, two, other = make_demo_data(1, SMALL), make_demo_data(1, SMALL), make_demo_data(2, SMALL)
     assert (one.train, one.held_out, one.judgments, one.pool) == (two.train, two.held_out, two.judgments, two.pool)
+    assert (one.ratings, one.held_out_ratings) == (two.ratings, two.held_out_ratings)
     assert one.train != other.train
+
+
+def test_raters_follow_every_objective_and_leave_some_out(demo: DemoData) -> None:
+    assert len(demo.held_out_ratings) == pytest.approx(480, abs=5)  # 80 prompts x 6 replies, but for those with all five left out
+    assert len(demo.ratings) == pytest.approx(0.5 * 1800, rel=0.1)
+    every = demo.ratings + demo.held_out_ratings
+    truth = GoldScorer().score([Exchange(prompt=one.prompt, response=one.response) for one in every]).objectives
+    for name in OBJECTIVES:
+        given = np.array([one.values.get(name, np.nan) for one in every])
+        there = ~np.isnan(given)
+        assert set(given[there]) == {1.0, 2.0, 3.0, 4.0, 5.0}
+        assert there.mean() == pytest.approx(0.7, abs=0.04)
+        # Noise of 0.6 and a leniency of 0.25 on four units of truth; the ends of the scale pull towards the middle.
+        slope = np.polyfit(truth[name][there], given[there], 1)[0]
+        assert 3.0 < slope < 4.0
+    assert {one.annotator_id for one in every} == {f"rater-{i}" for i in range(6)}
+
+
+def test_rated_replies_are_those_that_were_judged(demo: DemoData) -> None:
+    for ratings, pairs in ((demo.ratings, demo.train), (demo.held_out_ratings, demo.held_out)):
+        judged = {(side.prompt, side.response) for pair in pairs for side in pair.exchanges()}
+        rated = [(one.prompt, one.response) for one in ratings]
+        assert set(rated) <= judged
+        assert len(set(rated)) == len(rated)
+
+
+def test_what_is_rated_changes_no_judgment() -> None:
+    one, other = make_demo_data(1, SMALL), make_demo_data(1, replace(SMALL, rated=0.0, n_raters=1))
+    assert (one.train, one.judgments, one.pool) == (other.train, other.judgments, other.pool)
+    assert other.ratings == []
+    assert one.ratings
+
+
+def test_a_share_beyond_one_is_refused() -> None:
+    with pytest.raises(ConfigError, match="allowed are rated in"):
+        DemoSizes(rated=1.5)
 
 
 def test_too_many_pairs_are_refused() -> None:
