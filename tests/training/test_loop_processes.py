@@ -23,13 +23,18 @@ SAME = {"epochs": "1", "learning_rate": "2e-3"}
 TOO_HIGH = {"learning_rate": "1e30", "max_steps": "4", "epochs": "9"}
 
 
-def two(*arguments: str) -> str:
-    """Run the script in two processes on CPUs; its stderr."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(SCRIPT), *arguments]
+def run_two(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run something in two processes on CPUs, to its end."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *arguments]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr[-4000:]
-    return done.stderr
+    return done
+
+
+def two(*arguments: str) -> str:
+    """Run the script in two processes; its stderr."""
+    return run_two(str(SCRIPT), *arguments).stderr
 
 
 def apart(one: Path, other: Path) -> float:
@@ -111,3 +116,13 @@ def test_a_sharded_trainee_is_the_same_trainee(tmp_path: Path) -> None:
     assert found["weights"] <= 1e-4
     assert found["best"] == 0.0
     print(found)
+
+
+@pytest.mark.slow
+def test_the_command_in_two_processes_leaves_one_report(tmp_path: Path) -> None:
+    rows = [{"prompt": f"say {n}", "chosen": f"{n} good words", "rejected": f"{n} bad words"} for n in range(40)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ["train", str(tmp_path / "pairs.jsonl"), "--base", "tiny", "-o", str(tmp_path / "run"), "--max-steps", "2", "--json"]
+    done = run_two("-m", "preferent", *asked)
+    assert json.loads(done.stdout)["steps"] == 2
+    assert "<html" in (tmp_path / "run/report.html").read_text()

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -115,7 +115,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.filename is None:
             raise
         return _fail(f"{error.filename}: {error.strerror}")
-    return result if isinstance(result, int) else 0
+    code = result if isinstance(result, int) else 0
+    if os.environ.get("RANK", "0") != "0":
+        _leave(code)
+    return code
+
+
+def _leave(code: int) -> NoReturn:
+    """End a process that is not the main one of several, without the interpreter's teardown: there gloo's threads abort now and then
+    when the main process is still evaluating, and the launcher would kill that one for it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _fail(message: str, hint: str | None = None) -> int:
