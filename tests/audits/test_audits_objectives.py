@@ -99,6 +99,19 @@ def test_a_front_by_hand() -> None:
     assert front.oracle == pytest.approx(1.0)
 
 
+def test_an_objective_that_nobody_rated_has_no_part_in_the_front() -> None:
+    # Two prompts with two responses each; "z" was compared alone, so no rating says what choosing by it gets.
+    prompts = [user("p"), user("p"), user("q"), user("q")]
+    values = np.array([[1.0, 1.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0]])
+    heads, ratings = np.column_stack([values, [0.0, 9.0, 0.0, 9.0]]), np.column_stack([values, np.full(4, np.nan)])
+    with_z = front_of(("x", "y", "z"), prompts, heads, ratings, rng=np.random.default_rng(0))
+    without = front_of(("x", "y"), prompts, values, values, rng=np.random.default_rng(0))
+    assert with_z is not None
+    assert without is not None
+    assert with_z.names == ("x", "y")
+    assert with_z.hypervolume == without.hypervolume
+
+
 def test_no_front_without_a_choice() -> None:
     prompts = [user("a"), user("b"), user("c"), user("c")]
     values = np.array([[1.0, 2.0]] * 4)

@@ -91,8 +91,12 @@ def front_of(
 ) -> Front | None:
     """The front over a sweep of weights; None without two objectives and two prompts that have several fully rated responses.
 
-    heads_RK, ratings_RK: of each response, NaN where it was not rated. Both are standardised here, over the responses that count.
+    heads_RK, ratings_RK: of each response, NaN where it was not rated. Both are standardised here, over the responses that count. An
+    objective that nobody rated, being only ever compared, has no part in it.
     """
+    rated_K = np.asarray(~np.isnan(ratings_RK)).any(axis=0)
+    names = [name for name, rated in zip(names, rated_K.tolist(), strict=True) if rated]
+    heads_RK, ratings_RK = heads_RK[:, rated_K], ratings_RK[:, rated_K]
     full_R = np.asarray(~np.isnan(ratings_RK).any(axis=1))
     codes_R = cluster_codes([prompt for prompt, full in zip(prompts, full_R.tolist(), strict=True) if full])
     if len(names) < 2 or not len(codes_R):

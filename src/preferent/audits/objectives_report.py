@@ -37,7 +37,7 @@ def sections(
     found = [_heads(study), _length(study, before or {}), _between(study)]
     if weights is not None:
         found.append(Section("How the objectives become one reward", (_WEIGHTS,), table=weights))
-    found.append(_front(study.front))
+    found.append(_front(study.front, study.names))
     return found
 
 
@@ -109,14 +109,16 @@ def _pair(heads: float, people: float) -> str:
     return f"{one} ({other})"
 
 
-def _front(front: Front | None) -> Section:
+def _front(front: Front | None, names: Sequence[str]) -> Section:
     title = "What can be had at once"
     if front is None:
         return Section(title, ("No front: it needs two prompts or more with several responses that are rated on every objective.",))
+    left_out = [name for name in names if name not in front.names]
     said = (
         f"{len(front.weights_SK)} choices of weights; each picks one response for {front.n_prompts:,} prompts, and the ratings of the "
         "picked responses say what it gets: standard deviations of the ratings above a random pick.",
         f"Hypervolume between a random pick and the front: {front.hypervolume}; {front.oracle:.3g} if the ratings themselves chose.",
+        *([f"Without {', '.join(left_out)}, which nobody rated."] if left_out else []),
     )
     best = np.flatnonzero(front.efficient_S)
     rows = [(_words(front.names, front.weights_SK[s]), *front.points_SK[s].tolist()) for s in best[:SHOWN_POINTS]]
