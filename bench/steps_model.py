@@ -1,11 +1,12 @@
 """A step model on real data: beside the best constant and the best length rule, and what reading every step costs.
 
-    python bench/steps_model.py [--tokens 250000] [--shared ../shared/data] [--out bench-out] [--base minilm] [--only PART]
+    python bench/steps_model.py [--tokens 250000] [--precision bf16] [--shared ../shared/data] [--out bench-out] [--only PART]
 
 real   trains one model on problems of `prmbench` (verified rows and originals), `mr_ben` and exact corruptions of `gsm8k_steps`, and
        measures it on held-out problems of each: first-error F1 as ProcessBench has it, and AUROC per step, with 95 % intervals over
-       problems. Threshold, constant and length rule are chosen on other held-out problems. Each data set gives a third of the training
-       tokens.
+       problems. Threshold, constant and length rule are chosen on other held-out problems, for each data set by itself. SHARES says what
+       part of the training tokens each data set gives, as far as it has them. Every solution of a problem is in one group, so that a right
+       solution and its corruptions meet in one step of the optimiser.
 cost   seconds of a forward pass that reads every step end, beside one that reads the last token only, and beside the same backbone as a
        sequence classifier, on the same token ids; medians over interleaved repeats.
 
@@ -38,8 +39,10 @@ from preferent.training.config import load_config
 from preferent.training.observer import Observer
 from preferent.training.run import train
 
-MAX_CHARACTERS = 1200
-VALIDATION, TEST = 150, 300
+MAX_CHARACTERS = 1400
+# Most solutions of a data set to choose on and to measure on; and of those to choose on, how many the run itself looks at.
+VALIDATION, TEST, WATCHED = 400, 1000, 60
+SHARES = {"prmbench": 0.35, "mr_ben": 0.2, "gsm8k corrupted": 0.45}
 
 
 class Talk(Observer):
@@ -89,11 +92,11 @@ def parts(data: dict[str, list[StepLabels]], tokens: int, model: StepRewardModel
     training: list[StepLabels] = []
     validation: dict[str, list[StepLabels]] = {name: [] for name in data}
     test: dict[str, list[StepLabels]] = {name: [] for name in data}
-    left = dict.fromkeys(data, tokens / len(data))
+    left = {name: tokens * SHARES[name] for name in data}
     for (name, record), problem in ranked:
-        if side[problem] < 2:
+        if side[problem] < 1:
             validation[name].append(record)
-        elif side[problem] < 5:
+        elif side[problem] < 4:
             test[name].append(record)
         elif left[name] > 0:
             training.append(record)
@@ -108,12 +111,13 @@ def real(given: argparse.Namespace) -> dict[str, Any]:
     training, validation, test = parts(data, given.tokens, StepRewardModel.create(given.base), given.seed)
     counts = {name: (len(validation[name]), len(test[name])) for name in data}
     print(f"training on {len(training)} solutions; (validation, test): {counts}", flush=True)
-    together = [record for records in validation.values() for record in records]
+    together = [record for records in validation.values() for record in records[:WATCHED]]
     settings = {
         "base": given.base,
         "epochs": "1",
         "learning_rate": given.rate,
-        "batch.pairs": "16",
+        "batch.pairs": given.pairs,
+        "precision": given.precision,
         "evaluate_every": "10000",
         "threads": "1",
     }
@@ -123,19 +127,29 @@ def real(given: argparse.Namespace) -> dict[str, Any]:
     trained = cpu_seconds() - started
     print(f"trained: {result.steps} steps, {trained:.0f} CPU s, {time.time() - clock:.0f} s; {folder}", flush=True)
     model = StepRewardModel.load(folder)
-    answer: dict[str, Any] = {"tokens": given.tokens, "solutions": len(training), "cpu_seconds": trained, "counts": counts, "data": {}}
+    asked = {"tokens": given.tokens, "rate": given.rate, "pairs": given.pairs, "precision": given.precision}
+    answer: dict[str, Any] = {**asked, "solutions": len(training), "cpu_seconds": trained, "counts": counts, "data": {}}
     for name in data:
-        found = measured(model, validation[name], test[name], given.seed)
+        scores = [scored(model, part) for part in (validation[name], test[name])]
+        found = measured((validation[name], scores[0]), (test[name], scores[1]), given.seed)
         problems = len(set(problem_groups(test[name])))
+        rows = [{"id": r.id, "labels": r.labels, "scores": s.tolist()} for r, s in zip(test[name], scores[1], strict=True)]
+        (folder / f"scores {name}.json").write_text(json.dumps(rows))
         print(f"\n{name}: {len(test[name])} solutions of {problems} problems\n{found.render()}\nbeats {found.beats}", flush=True)
         answer["data"][name] = found.to_dict()
     answer["total_cpu_seconds"] = cpu_seconds()
     return answer
 
 
-def measured(model: StepRewardModel, validation: Sequence[StepLabels], test: Sequence[StepLabels], seed: int) -> StepEvaluation:
-    scores = [model.score_steps([Solution(record.prompt, record.steps) for record in part]) for part in (validation, test)]
-    return evaluate_steps((validation, scores[0]), (test, scores[1]), problem_groups(test), rng=np.random.default_rng(seed))
+Scored = tuple[Sequence[StepLabels], Sequence[np.ndarray]]
+
+
+def scored(model: StepRewardModel, records: Sequence[StepLabels]) -> Sequence[np.ndarray]:
+    return model.score_steps([Solution(record.prompt, record.steps) for record in records])
+
+
+def measured(validation: Scored, test: Scored, seed: int) -> StepEvaluation:
+    return evaluate_steps(validation, test, problem_groups(test[0]), rng=np.random.default_rng(seed))
 
 
 def cost(given: argparse.Namespace) -> dict[str, Any]:
@@ -181,7 +195,9 @@ def main() -> None:
     parser.add_argument("--shared", default=str(Path(__file__).parents[1] / "../shared/data"))
     parser.add_argument("--out", default="bench-out")
     parser.add_argument("--base", default="minilm")
-    parser.add_argument("--rate", default="2e-4")
+    parser.add_argument("--rate", default="3e-4")
+    parser.add_argument("--pairs", default="8", help="solutions in a step of the optimiser")
+    parser.add_argument("--precision", default="auto", help="bf16: about twice as fast on CPUs that multiply in it")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=("real", "cost"))

@@ -80,6 +80,34 @@ def test_evaluate_prints_what_is_beaten_and_on_what_it_was_chosen(trained: tuple
     assert found["beats"].keys() == {"constant", "length"}
 
 
+def test_train_leaves_a_report(trained: tuple[Path, Result]) -> None:
+    folder, done = trained
+    page = (folder / "report.html").read_text()
+    assert f"report: {folder / 'report.html'}" in done.stderr
+    for words in ("tiny on steps.jsonl", "beat the best", "Worst disagreements", "rows", "Configuration", "max_steps"):
+        assert words in page, words
+    if "The plots are left out" not in page:
+        assert "Training curves" in page
+
+
+def test_evaluate_writes_a_report_and_nothing_over_another(trained: tuple[Path, Result], file: Path, tmp_path: Path) -> None:
+    folder, _ = trained
+    path = tmp_path / "page.html"
+    done = run("evaluate", folder, file, "-o", path, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout) == json.loads(run("evaluate", folder, file, "--json").stdout), "the report changes no number"
+    page = path.read_text()
+    found = json.loads(done.stdout)["evaluation"]
+    assert f"{found['first_error']['scorer']['f1']['value']:.3f}" in page
+    assert f"{found['auroc']['scorer']['auroc']['value']:.3f}" in page
+    assert "96 solutions of" in page
+    again = run("evaluate", folder, file, "-o", path)
+    assert again.exit_code == 1
+    assert "--force" in again.stderr
+    assert again.stdout == "", "it is refused before the work"
+    assert run("evaluate", folder, file, "-o", path, "--force").exit_code == 0
+
+
 def test_other_models_are_not_held_against_step_labels(file: Path) -> None:
     done = run("evaluate", "length", file)
     assert done.exit_code == 1

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from preferent.audits.resample import Column, clustered_means
 from preferent.core.errors import ConfigError
-from preferent.core.estimates import Estimate, clustered_mean
+from preferent.core.estimates import Estimate
 from preferent.core.records import Floats
 
 ORACLE, MAJORITY, RANDOM = "oracle", "majority vote", "random"
@@ -46,8 +47,9 @@ def best_of_n_table(
     for n in ns:
         columns = _solved(reward_of, right_PM, code_PM, _subsets(right_PM.shape, n, n_subsets, rng))
         for name, solved_P in columns.items():
-            estimate = clustered_mean(solved_P, np.arange(len(solved_P)), rng=np.random.default_rng(seed))
-            found.setdefault(name, []).append(estimate)
+            column = {name: Column.of(solved_P, np.ones_like(solved_P), share=True)}
+            estimates = clustered_means(column, np.arange(len(solved_P)), rng=np.random.default_rng(seed))
+            found.setdefault(name, []).append(estimates[name])
     return found
 
 

@@ -54,13 +54,11 @@ def command(
     preferences on one objective, head by head. A step model on a file of step labels is held against the best constant and
     the best length rule: first-error F1 (as ProcessBench has it) at the threshold of the checkpoint, and AUROC per step.
     """
-    from preferent.cli.steps_evaluation import evaluate_step_model, is_for_steps
+    from preferent.cli.steps_evaluation import Asked, evaluate_step_model, is_for_steps
 
     if is_for_steps(model, source, split):
-        if output is not None:
-            raise click.UsageError("--output: there is no HTML page for step labels; --json prints every number")
         loading = {"threads": threads, "trust_remote_code": trust_remote_code}
-        evaluate_step_model(model, source, (split, strict), seed=seed, as_json=as_json, loading=loading)
+        evaluate_step_model(model, source, Asked(split, strict, seed, as_json, output, force), loading=loading)
         return
     from preferent.cli.scorers import load_scorer
 

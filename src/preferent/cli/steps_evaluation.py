@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +14,24 @@ from preferent.cli.output import Progress, emit, emit_json, talk
 from preferent.core.errors import ConfigError
 from preferent.core.records import Floats, StepLabels
 from preferent.core.step_errors import Threshold
+from preferent.core.step_rewards import Aggregation
 from preferent.data.steps_gate import check_steps
 from preferent.data.steps_read import holds_steps
 from preferent.data.steps_split import problem_groups, split_by_problem
 
 if TYPE_CHECKING:
     from preferent.models.steps import StepRewardModel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measured:
+    """What the evaluation was made from, for the report: the solutions, their scores and problems, the aggregation of the checkpoint."""
+
+    records: Sequence[StepLabels]
+    scores: Sequence[Floats]
+    problems: Sequence[Hashable]
+    stored: Aggregation | None
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,7 @@ class StepFindings:
     n_problems: int
     chosen_on: str
     aggregation: str | None
+    measured: Measured = field(repr=False, compare=False)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -48,6 +62,30 @@ class StepFindings:
             f"{words} (intervals of F1 and of AUROC that do not overlap)",
         ]
         return "\n".join(lines)
+
+    def write(
+        self,
+        path: Path,
+        title: str,
+        *,
+        ledger: Mapping[str, Any] | None = None,
+        curves: Sequence[Mapping[str, Any]] | None = None,
+        config: Mapping[str, Any] | None = None,
+        force: bool = False,
+    ) -> None:
+        """Write the HTML report. Raises ExistsError if it exists and not `force`."""
+        from preferent.audits.steps_report import StepPage, write_steps_report
+        from preferent.audits.steps_study import Solved, study_steps
+        from preferent.feedback.checkers import final_answer
+
+        of = self.measured
+        answers = [final_answer("\n".join(record.steps)) for record in of.records]
+        solved = Solved(of.records, of.scores, of.problems, answers)
+        study = study_steps(solved, self.evaluation, stored=of.stored, seed=of.seed)
+        measured = f"{self.n_solutions:,} solutions of {self.n_problems:,} problems; intervals: 95 %, resamples of whole problems"
+        about = (("measured on", measured), ("chosen on", self.chosen_on))
+        page = StepPage(title, self.scorer, self.evaluation, study, about, self.aggregation)
+        write_steps_report(path, page, ledger=ledger, curves=curves, config=config, force=force)
 
 
 def evaluate_on(
@@ -80,7 +118,8 @@ def evaluate_on(
     found = evaluate_steps((validation, fit_scores), (records, scores), problems, rng=rng, threshold=stored)
     aggregation = model.steps.aggregation
     name = None if aggregation is None else aggregation.how
-    return StepFindings(model.name, found, len(records), len(set(problems)), chosen_on, name)
+    measured = Measured(records, scores, problems, aggregation, seed)
+    return StepFindings(model.name, found, len(records), len(set(problems)), chosen_on, name, measured)
 
 
 def _scored(model: StepRewardModel, records: Sequence[StepLabels]) -> tuple[Floats, ...]:
@@ -104,19 +143,37 @@ def is_for_steps(model: str, source: str, split: str) -> bool:
     return True
 
 
-def evaluate_step_model(model: str, source: str, read: tuple[str, bool], *, seed: int, as_json: bool, loading: dict[str, Any]) -> None:
-    """Print how a step model does on the labelled solutions of a file. `read`: which split, and whether any refused row is an error."""
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """How the command was called. output: where the HTML report goes, if anywhere."""
+
+    split: str
+    strict: bool
+    seed: int
+    as_json: bool
+    output: Path | None = None
+    force: bool = False
+
+
+def evaluate_step_model(model: str, source: str, asked: Asked, *, loading: dict[str, Any]) -> None:
+    """Print how a step model does on the labelled solutions of a file, and write the report where one is asked for."""
+    from preferent.audits.page import refuse_page
     from preferent.cli.scorers import load_scorer
     from preferent.models.steps import StepRewardModel
 
-    split, strict = read
-    checked = check_steps(source, split=split, strict=strict)
+    if asked.output is not None:
+        refuse_page(asked.output, force=asked.force)
+    checked = check_steps(source, split=asked.split, strict=asked.strict)
     loaded, _ = load_scorer(model, **loading)
     assert isinstance(loaded, StepRewardModel)
-    found = evaluate_on(loaded, list(checked.records()), seed=seed)
-    if as_json:
+    found = evaluate_on(loaded, list(checked.records()), seed=asked.seed)
+    if asked.as_json:
         emit_json({"evaluation": found, "ledger": checked.ledger})
     else:
         emit(found.render())
     if checked.ledger.refused:
         talk(f"{checked.ledger.refused} of {checked.ledger.rows} rows were refused: see `preferent check {source}`")
+    if asked.output is not None:
+        title = f"{loaded.name} on {Path(source).name}"
+        found.write(asked.output, title, ledger=checked.ledger.to_dict(), force=asked.force)
+        talk(f"report: {asked.output}")

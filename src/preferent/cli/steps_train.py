@@ -72,6 +72,8 @@ def train_steps(config: TrainConfig, asked: StepRun) -> int:
         return EXIT_SIGTERM
     write_sketch(asked.output, data.train)
     found = _evaluated(config, asked, data)
+    if found is not None:
+        _report(config, asked, found, data.ledger)
     _say(asked, result, found)
     return 0
 
@@ -125,12 +127,25 @@ def _evaluated(config: TrainConfig, asked: StepRun, data: StepData) -> StepFindi
     return found
 
 
+def _report(config: TrainConfig, asked: StepRun, found: StepFindings, ledger: dict[str, Any]) -> None:
+    from preferent.cli.pipeline import REPORT
+    from preferent.training.metrics_log import read_metrics
+
+    title = f"{config.base} on {', '.join(Path(source).name for source in asked.sources)}"
+    curves, settings = read_metrics(asked.output), config.model_dump(mode="json")
+    found.write(asked.output / REPORT, title, ledger=ledger, curves=curves, config=settings, force=True)
+
+
 def _say(asked: StepRun, result: TrainResult, found: StepFindings | None) -> None:
     if asked.as_json:
         emit_json({"output": asked.output, "steps": result.steps, "evaluation": found})
     elif found is not None:
         emit(found.render())
     talk(f"step model: {asked.output}")
+    if found is not None:
+        from preferent.cli.pipeline import REPORT
+
+        talk(f"report: {asked.output / REPORT}")
 
 
 def _write_json(path: Path, data: Any) -> None:
