@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from preferent.audits.audit_tails import hill_index, spread_numbers, tail, ties
-from preferent.audits.consistency import circles, order_kept, paraphrase_spread, position, transitivity
+from preferent.audits.consistency import circles, order_kept, paraphrase_spread, transitivity
 from preferent.audits.consistency_wordings import reworded
 from preferent.audits.group_agreement import agreement_by_group, group_findings
 from preferent.core.errors import ConfigError, DataError
@@ -45,20 +45,6 @@ def test_coin_flips_go_in_circles_a_quarter_of_the_time_and_rewards_never():
     found = transitivity(coins, range(300), rng=rng()).estimate
     assert found.low < 0.25 < found.high
     assert transitivity(rewards, range(300), rng=rng()).verdict == "clear"
-
-
-def test_a_judge_that_likes_what_it_sees_first():
-    """First call .7, .9; second .3, .9: one of two winners changes, lean = mean(.2, 0) = .1."""
-    flips, lean = position(np.array([0.7, 0.9]), np.array([0.3, 0.9]), ["p", "q"], rng=rng())
-    assert flips.estimate.value == 0.5
-    assert lean.estimate.value == pytest.approx(0.1)
-    r = np.random.default_rng(2)
-    p = r.random(400)
-    flips, lean = position(np.clip(p + 0.2, 0, 1), np.clip(p - 0.2, 0, 1), range(400), rng=rng())
-    assert (flips.verdict, lean.verdict) == ("finding", "finding")
-    assert "first" in lean.summary
-    flips, lean = position(p, p, range(400), rng=rng())
-    assert (flips.verdict, lean.verdict) == ("clear", "clear")
 
 
 def test_wordings_move_a_steady_scorer_little_and_a_nervous_one_much():

@@ -12,14 +12,13 @@ import pytest
 from preferent.audits.battery import Battery, run_battery, score_once
 from preferent.audits.battery_settings import BatterySettings
 from preferent.audits.counterfactual import Asked, EditEffect, judge_edits, plan_edits, severity_of
-from preferent.audits.counterfactual_position import position_swap
 from preferent.audits.counterfactual_stats import Scale, benjamini_hochberg, resamples, shift_of, wilson
 from preferent.audits.edits.all import NEUTRAL_EDITS, standard_edits
 from preferent.audits.edits.base import Edit, on_response
 from preferent.audits.edits.length import FILLER_FIRST
 from preferent.audits.probe import AuditData, audit_data, built_in_probes
 from preferent.core.errors import ConfigError, ModelError
-from preferent.core.records import Comparison, Exchange, Floats, Preference, Scores, user
+from preferent.core.records import Exchange, Preference, Scores, user
 from preferent.core.scorer import FakeScorer, length_scorer
 
 PROBES = built_in_probes()
@@ -294,33 +293,3 @@ def test_the_battery_as_json_has_every_line():
     assert {row["edit"] for row in written["effects"]} == {effect.edit.name for effect in battery.effects}
     assert battery.findings[0].verdict == "finding"
     assert next(line for line in battery.findings if line.name == "length.duplicate").verdict == "finding"
-
-
-# ---- position ----
-
-
-class Judge:
-    """Prefers the longer response, and the first by `first` in probability."""
-
-    name = "judge"
-
-    def __init__(self, first: float) -> None:
-        self.first = first
-
-    def prefer(self, comparisons: Sequence[Comparison]) -> Floats:
-        p_N = np.array([0.6 if len(c.response_a) > len(c.response_b) else 0.4 for c in comparisons])
-        return np.clip(p_N + self.first, 0, 1)
-
-
-def test_a_judge_that_likes_the_first_place_is_found():
-    biased, fair = position_swap(Judge(0.2), PROBES), position_swap(Judge(0.0), PROBES)
-    assert biased.estimate.value == pytest.approx(0.2, abs=0.01)
-    assert biased.verdict == "finding"
-    assert fair.estimate.value == pytest.approx(0.0, abs=0.01)
-    assert fair.verdict == "clear"
-    assert position_swap(Judge(0.02), PROBES).verdict == "clear"
-
-
-def test_a_judge_that_gives_no_probabilities_is_an_error():
-    with pytest.raises(ModelError, match=r"one probability in \[0, 1\]"):
-        position_swap(Judge(float("nan")), PROBES)

@@ -10,6 +10,7 @@ The order of the questions is that of the report; each draws from its own stream
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -45,7 +46,7 @@ RANK = {"finding": 0, "unknown": 1, "clear": 2}
 @dataclass(frozen=True, slots=True)
 class Audit:
     """What an audit found. n_scored: distinct texts that were scored, in `seconds` of scoring. within_std: the unit of effects, in
-    reward points."""
+    reward points; NaN for a judge of pairs, whose unit is the probability and whose `n_scored` are comparisons."""
 
     scorer: str
     source: str
@@ -83,7 +84,8 @@ class Audit:
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         names = ("scorer", "source", "n_prompts", "n_left_out", "n_pairs", "seed", "temperature", "n_scored", "within_std", "overall_std")
-        return {name: getattr(self, name) for name in names} | {
+        values = {name: getattr(self, name) for name in names}
+        return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()} | {
             "findings": [line.to_dict() for line in self.findings],
             "answers": [answer.to_dict() for answer in self.answers],
         }
@@ -110,7 +112,7 @@ def audit(
     asked = chosen_questions(only)
     memo = scorer if isinstance(scorer, Memo) else Memo(scorer, progress=progress)
     subject = Subject(memo, data or built_in_probes(), settings or AuditSettings(), temperature, gold, maths, votes)
-    answers = tuple(_settled(QUESTIONS[name](subject)) for name in asked)
+    answers = tuple(settled(QUESTIONS[name](subject)) for name in asked)
     return Audit(
         scorer=scorer.name,
         source=subject.data.source,
@@ -127,7 +129,7 @@ def audit(
     )
 
 
-def _settled(answer: Answer) -> Answer:
+def settled(answer: Answer) -> Answer:
     """Only a finding is severe."""
     lines = tuple(line if line.verdict == "finding" else replace(line, severity=0.0) for line in answer.findings)
     return replace(answer, findings=lines)

@@ -31,6 +31,9 @@ OTHER_CHECKS = (
     "word search",
     "best-of-n gain",
     "best-of-n fall",
+    "lean to a place",
+    "winner changes with the order",
+    "circles",
 )
 AUDITS = {"edits": "counterfactual", "groups": "group_agreement"}
 

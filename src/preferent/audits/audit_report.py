@@ -36,6 +36,7 @@ def render_audit_page(found: Audit, *, title: str) -> str:
     asked = [answer for answer in found.answers if not answer.skipped]
     shown = {id(line) for line in found.worst}
     anchors = [("worst", "Worst findings")] if found.worst else []
+    unit = "probability" if np.isnan(found.within_std) else "reward"
     anchors += [("all", "Every check"), *((answer.question, answer.title) for answer in asked), ("how", "How")]
     return render_page(
         "audit.html.j2",
@@ -43,11 +44,11 @@ def render_audit_page(found: Audit, *, title: str) -> str:
         subtitle=f"{found.scorer} on {found.source}: {found.n_prompts:,} prompts",
         verdict=verdict_lines(found),
         contents=anchors,
-        worst=[_finding(line) for line in found.worst],
+        worst=[_finding(line, unit) for line in found.worst],
         told=_lines([line for line in found.findings if line.verdict == "finding"]),
         clear=_lines([line for line in found.findings if line.verdict == "clear"]),
         unknown=_lines([line for line in found.findings if line.verdict == "unknown"]),
-        answers=[_answer(answer, shown) for answer in asked],
+        answers=[_answer(answer, shown, unit) for answer in asked],
         how=method_lines(found),
     )
 
@@ -71,8 +72,8 @@ def _lines(lines: Sequence[Finding]) -> Any:
     return printed(Table(headers[:keep], [row[:keep] for row in rows]))
 
 
-def _finding(line: Finding) -> dict[str, Any]:
-    """A finding as the template takes it."""
+def _finding(line: Finding, unit: str) -> dict[str, Any]:
+    """A finding as the template takes it. unit: what the number beside a text is."""
     return {
         "name": display_name(line),
         "summary": line.summary,
@@ -80,18 +81,18 @@ def _finding(line: Finding) -> dict[str, Any]:
         "method": line.estimate.method,
         "compared": line.compared_with,
         "verdict": VERDICTS[line.verdict],
-        "examples": [_example(line, example) for example in line.examples[:SHOWN_EXAMPLES]],
+        "examples": [_example(line, example, unit) for example in line.examples[:SHOWN_EXAMPLES]],
     }
 
 
-def _example(line: Finding, example: Example) -> dict[str, Any]:
+def _example(line: Finding, example: Example, unit: str) -> dict[str, Any]:
     heads = sides_of(line)
     left, right = marked(cut(example.left), cut(example.right))
     return {
         "prompt": cut(example.prompt),
         "where": example.id,
-        "one": {"head": heads[0], "tail": f", reward {number(example.reward_left)}", "text": left or "(empty)"},
-        "two": {"head": heads[1], "tail": f", reward {number(example.reward_right)}", "text": right or "(empty)"},
+        "one": {"head": heads[0], "tail": f", {unit} {number(example.reward_left)}", "text": left or "(empty)"},
+        "two": {"head": heads[1], "tail": f", {unit} {number(example.reward_right)}", "text": right or "(empty)"},
     }
 
 
@@ -116,7 +117,7 @@ def _mark(text: str) -> Markup:
     return Markup("<mark>{}</mark>").format(text)
 
 
-def _answer(answer: Answer, shown: set[int]) -> dict[str, Any]:
+def _answer(answer: Answer, shown: set[int], unit: str) -> dict[str, Any]:
     """One question's section; findings of the top of the page are not shown twice."""
     figures, no_figures = painted([(picture.title, picture.paint, picture.caption) for picture in answer.pictures])
     told = sorted((line for line in answer.findings if line.verdict == "finding"), key=lambda line: -line.severity)
@@ -133,5 +134,5 @@ def _answer(answer: Answer, shown: set[int]) -> dict[str, Any]:
         "tables": tables,
         "figures": figures,
         "no_figures": no_figures,
-        "findings": [_finding(line) for line in own],
+        "findings": [_finding(line, unit) for line in own],
     }

@@ -89,7 +89,7 @@ def consistency(subject: Subject) -> Answer:
     findings: list[Finding] = _paraphrase(subject, rng)
     tables, about = [], [
         "Phrases are exchanged for others that mean the same (contractions, connectives), by a table. A pointwise scorer cannot prefer in "
-        "circles and sees no order of sides; both are asked of judges of pairs only."
+        "circles and sees no order of sides; both are asked of judges of pairs only (`preferent audit` of a judge)."
     ]  # fmt: skip
     if len(pairs) >= FEW:
         grid, examples = _grid(subject, pairs, rng)

@@ -24,6 +24,8 @@ SIDES = {
     "consistency": ("one wording", "another"),
     "shape": ("one reply", "another"),
     "group_agreement": ("preferred by the group", "preferred by the scorer"),
+    "labels": ("preferred by the labels", "preferred by the judge"),
+    "position": ("one response", "the other"),
 }
 CHECK_SIDES = {
     "edit search": ("its worst natural reply", "after the search"),
@@ -62,7 +64,7 @@ def verdict_lines(found: Audit) -> tuple[str, ...]:
         plural = "finding" if len(found.bad) == 1 else "findings"
         first = f"{len(found.bad)} {plural} in {len(lines)} checks. The worst: {found.worst[0].summary}"
     rest = []
-    accuracy = next((line for line in found.findings if (line.audit, line.name) == ("calibration", "accuracy")), None)
+    accuracy = next((line for line in found.findings if line.audit in ("calibration", "labels") and line.name == "accuracy"), None)
     if accuracy is not None and accuracy not in found.worst[:1]:
         rest.append(accuracy.summary)
     if unknown:
@@ -75,8 +77,16 @@ def method_lines(found: Audit) -> tuple[str, ...]:
     """What was asked of what, and how to do it again."""
     beyond = f" ({found.n_left_out:,} prompts more were left out by --prompts)" if found.n_left_out else ""
     rate = f", {found.n_scored / found.seconds:,.0f} a second" if found.seconds > 0 else ""
+    texts = f"Texts: {found.source}, {found.n_prompts:,} prompts{beyond}, {found.n_pairs:,} labelled pairs."
+    if np.isnan(found.within_std):
+        return (
+            texts,
+            f"{found.n_scored:,} comparisons made in {found.seconds:,.0f} s{rate}: every pair in both orders.",
+            f"Intervals are 95 %, from resampling prompts; seed {found.seed}. The number beside a text is its probability.",
+            "Severity orders the findings on one scale: ten times a share or a probability.",
+        )
     return (
-        f"Texts: {found.source}, {found.n_prompts:,} prompts{beyond}, {found.n_pairs:,} labelled pairs.",
+        texts,
         f"{found.n_scored:,} distinct texts scored in {found.seconds:,.0f} s{rate}.",
         f"One standard deviation of natural rewards within a prompt is {found.within_std:.4g} reward points; over everything "
         f"{found.overall_std:.4g}.",

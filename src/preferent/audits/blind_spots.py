@@ -86,7 +86,14 @@ def judge_errors(
     planted: Mapping[str, Sequence[Planted]], rewards: Mapping[Exchange, float], settings: BatterySettings, *, ids_P: Sequence[str]
 ) -> list[Detection]:
     """The detection rate of every kind, in order. `rewards` holds every text of `planted`."""
-    tests = [_test(errors, rewards, settings) for errors in planted.values()]
+    tests = [
+        detection_rate(
+            [0.5 + 0.5 * float(np.sign(rewards[error.right] - rewards[error.wrong])) for error in errors],
+            [error.prompt for error in errors],
+            settings,
+        )
+        for errors in planted.values()
+    ]
     adjusted_K = benjamini_hochberg(np.array([p for _, p, _ in tests]))
     rows = zip(planted.items(), tests, adjusted_K.tolist(), strict=True)
     return [
@@ -95,17 +102,19 @@ def judge_errors(
     ]
 
 
-def _test(errors: Sequence[Planted], rewards: Mapping[Exchange, float], settings: BatterySettings) -> tuple[Estimate, float, int]:
-    """(rate, p-value against the required rate, prompts): a score test, whose variance is that of the null hypothesis."""
-    size = np.bincount([error.prompt for error in errors]) if errors else np.zeros(0)
-    n_prompts = int(np.count_nonzero(size))
-    hits = sum(0.5 + 0.5 * float(np.sign(rewards[error.right] - rewards[error.wrong])) for error in errors)
+def detection_rate(hits_K: Sequence[float], prompt_K: Sequence[int], settings: BatterySettings) -> tuple[Estimate, float, int]:
+    """(rate, p-value against the required rate, prompts) of K planted errors: a score test, whose variance is that of the null hypothesis.
+
+    hits_K: 1 for an error that was seen, 0 for one that was not, 1/2 for a tie. The p-value is NaN with too few prompts.
+    """
+    size = np.bincount(prompt_K) if len(prompt_K) else np.zeros(0)
+    n, n_prompts, hits = len(prompt_K), int(np.count_nonzero(size)), float(sum(hits_K))
     if n_prompts < settings.min_prompts:
-        value = hits / len(errors) if errors else float("nan")
+        value = hits / n if n else float("nan")
         why = f"no verdict: such errors can be planted in {n_prompts} prompts, fewer than {settings.min_prompts}"
-        return Estimate(value, float("nan"), float("nan"), len(errors), why), float("nan"), n_prompts
-    effective = float(len(errors) ** 2 / np.sum(size**2))
-    rate = wilson(hits, len(errors), effective, f"Wilson interval over {n_prompts} prompts")
+        return Estimate(value, float("nan"), float("nan"), n, why), float("nan"), n_prompts
+    effective = float(n**2 / np.sum(size**2))
+    rate = wilson(hits, n, effective, f"Wilson interval over {n_prompts} prompts")
     required = settings.required_detection
     p_value = float(stats.norm.cdf((rate.value - required) / np.sqrt(required * (1 - required) / effective)))
     return rate, p_value, n_prompts

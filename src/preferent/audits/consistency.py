@@ -1,9 +1,8 @@
-"""Whether a scorer contradicts itself: rewordings that change nothing, sides exchanged, and circles among three.
+"""Whether a scorer contradicts itself: rewordings that change nothing, and circles among three.
 
-A pointwise scorer cannot prefer in circles; a judge of pairs can, and its answer may depend on which side it saw first. Rewordings are
-asked of both kinds.
+A pointwise scorer cannot prefer in circles; a judge of pairs can (`audits.judge` asks it).
 
-Legend: G groups (one prompt with one answer in several wordings), V variants, K responses, N pairs, P prompts.
+Legend: G groups (one prompt with one answer in several wordings), V variants, K responses, P prompts.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from itertools import combinations
 
 import numpy as np
 
-from preferent.audits.audit_answer import above, normal_p
+from preferent.audits.audit_answer import above
 from preferent.audits.resample import Column, clustered_means
 from preferent.core.errors import ConfigError
 from preferent.core.estimates import Estimate, cluster_codes, clustered_mean
@@ -98,31 +97,3 @@ def transitivity(preferred: Sequence[Floats], prompts: Sequence[object], *, rng:
     summary = f"{found.share} of {found.triples:,} triples are preferred in a circle; coin flips would show 0.250."
     severity = 10.0 * found.share.value
     return Finding("consistency", "circles", found.share, f"{SOME:.0%}", above(found.share, SOME), summary, severity=severity)
-
-
-def position(first_N: Floats, second_N: Floats, prompts: Sequence[object], *, rng: np.random.Generator) -> tuple[Finding, Finding]:
-    """A judge of pairs asked twice: first_N, P(a preferred) with a shown first; second_N, P(a preferred) with a shown second.
-
-    Two findings: how often the winner changes with the order (held against 5 %; a half at either call counts as half a change), and the
-    lean to the side shown first, mean of (first_N - second_N) / 2 in probability, held against 0 (Shi et al. 2024: position consistency
-    and preference fairness).
-    """
-    codes = cluster_codes(list(prompts))
-    flips_N = np.abs(np.sign(first_N - 0.5) - np.sign(second_N - 0.5)) / 2.0
-    lean_N = (first_N - second_N) / 2.0
-    ones = np.ones(len(lean_N))
-    found = clustered_means({"flips": Column.of(flips_N, ones, share=True), "lean": Column.of(lean_N, ones)}, codes, rng=rng)
-    flips, lean = found["flips"], found["lean"]
-    sided = not np.isnan(lean.low) and (lean.low > 0 or lean.high < 0)
-    side = "first" if lean.value > 0 else "second"
-    return (
-        Finding(
-            "consistency", "winner changes with the order", flips, f"{SOME:.0%}", above(flips, SOME),
-            f"Exchanging the sides changes the winner in {flips} of the pairs.", 10.0 * flips.value,
-        ),
-        Finding(
-            "consistency", "position", lean, "0", "unknown" if np.isnan(lean.low) else "finding" if sided else "clear",
-            f"It gives the side shown {side} {abs(lean.value):.3f} more probability than the pair alone would." if sided
-            else f"No lean to a side is shown: {lean}.", 10.0 * abs(lean.value), normal_p(lean),
-        ),
-    )  # fmt: skip

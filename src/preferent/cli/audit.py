@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from preferent.cli.inputs import data_options
+from preferent.cli.judges import judge_options, load_judge
 from preferent.cli.output import Progress, emit, emit_json, json_option, talk
 from preferent.cli.scorers import WithProgress, dialect_option, load_scorer
+from preferent.core.errors import ConfigError
 
 EXIT_FINDING = 3
 
@@ -37,6 +39,7 @@ def _words(_: Any, __: Any, value: tuple[str, ...]) -> tuple[str, ...]:
 @click.option("--threads", type=click.IntRange(1), help="CPU threads of torch.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @dialect_option
+@judge_options
 @json_option
 def command(model: str, source: str | None, output: Path | None, card: bool, force: bool, as_json: bool, **given: Any) -> int:
     """Audit MODEL: on SOURCE, or on the probe texts that come with preferent.
@@ -47,6 +50,10 @@ def command(model: str, source: str | None, output: Path | None, card: bool, for
     preferences or rankings.
 
     Questions: edits, blind_spots, length_style, calibration, shape, consistency, groups, hackability.
+
+    A judge of pairs is audited by its own questions (position, circles, labels, edits, blind_spots): an OpenAI-compatible endpoint
+    judge+http://host:port/v1 with --judge-model and perhaps --constitution, or a Python function whose first parameter is called
+    `comparisons` (or an object with `prefer`), which gives P(response_a is the better one) for each. Every pair is shown in both orders.
 
     --fail-on takes the word `finding` (any), a question, or a check such as length.duplicate or its family length, each with the
     least severity that counts: `--fail-on blind_spots --fail-on length:0.5`. Exit codes: 0 done, 1 bad data or settings, 2 usage,
@@ -61,7 +68,8 @@ def command(model: str, source: str | None, output: Path | None, card: bool, for
         refuse_page(output, force=force)
     limits = [parse_limit(text) for text in given["fail_on"]]
     facts = _card_facts(model, force=force) if card else None
-    found, ledger = _run(model, source, limits, **given)
+    judge = load_judge(model, **{name: given.pop(name) for name in ("judge_model", "constitution", "answers", "workers", "api_key_env")})
+    found, ledger = _run(model, source, limits, **given) if judge is None else _judge(judge, source, limits, **given)
     if as_json:
         emit_json(found.to_dict() | {"ledger": ledger})
     else:
@@ -102,6 +110,33 @@ def _run(model: str, source: str | None, limits: Any, **given: Any) -> tuple[Any
         say_how_long(memo, data, total)
         found = audit(memo, data, only=given["only"], settings=settings, temperature=temperature, gold=gold, maths=maths, votes=votes)
     return found, ledger
+
+
+def _judge(judge: Any, source: str | None, limits: Any, **given: Any) -> tuple[Any, Any]:
+    """The audit of a judge of pairs, and the ledger of SOURCE."""
+    from preferent.audits.audit_limits import refuse_unknown
+    from preferent.audits.judge import JudgeSettings
+    from preferent.audits.judge_audit import audit_judge, chosen_judge_questions
+    from preferent.cli.audit_inputs import audit_texts
+    from preferent.feedback.preference_judge import EndpointJudge
+
+    for option in ("gold", "judgments"):
+        if given[option] is not None:
+            raise ConfigError(f"--{option} is for scorers, and MODEL is a judge of pairs")
+    asked = chosen_judge_questions(given["only"])
+    names = ("split", "data_format", "strict", "prompts", "seed")
+    data, ledger = audit_texts(source, **{name: given[name] for name in names})
+    refuse_unknown(limits, data, asked)
+    with Progress("comparing", None, "comparisons") as progress:
+        settings = JudgeSettings(seed=given["seed"])
+        found = audit_judge(judge, data, only=asked, settings=settings, started=_announce, progress=progress)
+    if isinstance(judge, EndpointJudge) and judge.n_unread:
+        talk(f"{judge.n_unread} of {judge.n_answers} answers named no side and count as ties")
+    return found, ledger
+
+
+def _announce(total: int) -> None:
+    talk(f"{total:,} comparisons to make, every pair in both orders")
 
 
 def _settings(seed: int, budget: int) -> Any:

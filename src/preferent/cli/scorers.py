@@ -10,7 +10,8 @@ import pkgutil
 import re
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -56,7 +57,7 @@ def load_scorer(
     """
     from preferent.serving.dialects import is_url
 
-    if reduction != "mean" and (model == "length" or is_url(model) or (_CALLABLE.fullmatch(model) and not Path(model).exists())):
+    if reduction != "mean" and (model == "length" or is_url(model) or names_callable(model)):
         raise ConfigError(f"--reduction {reduction} is for a checkpoint of ours, and MODEL is {model!r}")
     if model == "length":
         return length_scorer(), 1.0
@@ -64,7 +65,7 @@ def load_scorer(
         return _server(model, dialect), 1.0
     if dialect is not None:
         raise ConfigError(f"--dialect {dialect} is for a server, and {model!r} is no URL", hint=f"MODEL is {FORMS}")
-    if _CALLABLE.fullmatch(model) and not Path(model).exists():
+    if names_callable(model):
         return _callable(model), 1.0
     refuse_unreachable(model)
     import torch
@@ -84,6 +85,25 @@ def load_scorer(
     return loaded, loaded.temperature
 
 
+def names_callable(word: str) -> bool:
+    """Whether a word has the form module:function and is no path."""
+    return _CALLABLE.fullmatch(word) is not None and not Path(word).exists()
+
+
+@contextmanager
+def here_first() -> Iterator[None]:
+    """Modules in the working directory are found, as `python -m` finds them."""
+    here = os.getcwd()
+    added = here not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        if added:
+            sys.path.remove(here)
+
+
 def _server(word: str, dialect: str | None) -> Scorer:
     from preferent.serving.client import HttpScorer, HttpSettings
     from preferent.serving.dialects import from_url
@@ -95,17 +115,11 @@ def _server(word: str, dialect: str | None) -> Scorer:
 
 def _callable(word: str) -> Scorer:
     """What `module:name` is: a scorer, or a function that becomes one. Modules in the working directory are found."""
-    here = os.getcwd()
-    added = here not in sys.path
-    if added:
-        sys.path.insert(0, here)
     try:
-        found = pkgutil.resolve_name(word)
+        with here_first():
+            found = pkgutil.resolve_name(word)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{word!r}: {error}", hint="module:function, with a module that Python can import from here") from error
-    finally:
-        if added:
-            sys.path.remove(here)
     if isinstance(found, Scorer) and not isinstance(found, type):
         return found
     if not callable(found):
