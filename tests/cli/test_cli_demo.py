@@ -35,9 +35,14 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]
 def test_every_objective_has_a_head_and_stands_beside_the_truth(ran: tuple[Path, dict[str, Any]]) -> None:
     folder, printed = ran
     card = json.loads((folder / "preferent.json").read_text(encoding="utf-8"))
-    assert sorted(item["name"] for item in card["heads"]["objectives"]) == sorted(OBJECTIVES)
-    assert card["heads"]["combination"]["kind"] == "fitted"
-    assert set(printed["truth"]["heads"]) == set(printed["objectives"]["heads"]) == set(OBJECTIVES)
+    names = [item["name"] for item in card["heads"]["objectives"]]
+    assert sorted(names) == sorted([*OBJECTIVES, "preferred"])
+    # What people preferred is the reward; the objectives stand beside it.
+    weights = dict(zip(names, card["heads"]["combination"]["weights"], strict=True))
+    assert weights == {**dict.fromkeys(OBJECTIVES, 0.0), "preferred": 1.0}
+    assert set(printed["truth"]["heads"]) == set(OBJECTIVES)
+    assert set(printed["objectives"]["heads"]) == {*OBJECTIVES, "preferred"}
+    assert printed["objectives"]["front"]["prompts"] > 2
     for name in OBJECTIVES:
         row = printed["truth"]["heads"][name]
         assert row["head"]["low"] <= row["head"]["value"] <= row["head"]["high"]
@@ -87,5 +92,5 @@ def test_heads_that_are_the_truth_and_heads_that_are_its_opposite() -> None:
     assert [head.name for head in found] == list(OBJECTIVES)
     for head in found:
         assert np.sign(head.head.value) * head.head_with_length.value == pytest.approx(head.length.value)
-        assert head.head.n == len({side for pair in data.held_out for side in pair.exchanges()})
+        assert head.head.n == len({side.response for pair in data.held_out for side in pair.exchanges()})
     assert "safety" in demo_heads.render(found)

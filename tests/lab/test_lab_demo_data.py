@@ -123,7 +123,7 @@ def test_raters_follow_every_objective_and_leave_some_out(demo: DemoData) -> Non
         given = np.array([one.values.get(name, np.nan) for one in every])
         there = ~np.isnan(given)
         assert set(given[there]) == {1.0, 2.0, 3.0, 4.0, 5.0}
-        assert there.mean() == pytest.approx(0.7, abs=0.04)
+        assert there.mean() == pytest.approx(0.85, abs=0.03)
         # Noise of 0.6 and a leniency of 0.25 on four units of truth; the ends of the scale pull towards the middle.
         slope = np.polyfit(truth[name][there], given[there], 1)[0]
         assert 3.0 < slope < 4.0

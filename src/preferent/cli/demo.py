@@ -9,19 +9,24 @@ from typing import TYPE_CHECKING
 import click
 
 from preferent.cli.output import Progress, emit, emit_json, json_option, talk
+from preferent.core.records import Preference
+from preferent.lab.replies import OBJECTIVES
 
 if TYPE_CHECKING:
     from preferent.cli.demo_truth import Truth
     from preferent.cli.pipeline import Done
     from preferent.lab.demo_data import DemoData
 
+# What the annotators compare is a head of its own beside the five objectives, and it is the reward.
+PREFERRED = "preferred"
 NS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 SETTINGS = {
     "base": "tiny",
     "epochs": "4",
     "learning_rate": "1e-3",
     "max_length": "512",
-    "combination.kind": "fitted",
+    "combination.kind": "fixed",
+    "combination.weights": ",".join([f"{PREFERRED}=1", *(f"{name}=0" for name in OBJECTIVES)]),
     "evaluate_every": "75",
     "threads": "1",
 }
@@ -61,6 +66,8 @@ def command(output: Path, seed: int, force: bool, as_json: bool) -> None:
     talk(checked.ledger.render())
     config = load_config(None, {**SETTINGS, "seed": str(seed)})
     held_out = list(check_all([inputs / "held_out.jsonl", inputs / "held_out_ratings.jsonl"]).records())
+    # The same judgments test the reward and the head that it is.
+    held_out += [named(row) for row in data.held_out]
     done = train_and_evaluate(list(checked.records()), held_out, config, output, ledger=checked.ledger.to_dict())
     if done.model is None or done.evaluation is None:
         talk("interrupted; start again with --force")
@@ -84,12 +91,17 @@ def command(output: Path, seed: int, force: bool, as_json: bool) -> None:
     talk(f"report: {report.resolve()}")
 
 
+def named(preference: Preference) -> Preference:
+    """The judgment of a pair as one on the objective `preferred`."""
+    return preference.model_copy(update={"objective": PREFERRED})
+
+
 def _write(data: DemoData, inputs: Path) -> None:
     """Everything the simulated people said, as the files that real ones would leave."""
     from preferent.data.write import write_jsonl, write_preferences
 
-    for name, rows in (("train.jsonl", data.train), ("held_out.jsonl", data.held_out)):
-        write_preferences(inputs / name, rows, force=True)
+    write_preferences(inputs / "train.jsonl", (named(row) for row in data.train), force=True)
+    write_preferences(inputs / "held_out.jsonl", data.held_out, force=True)
     for name, rows in (
         ("judgments.jsonl", data.judgments),
         ("comparisons.jsonl", data.comparisons),

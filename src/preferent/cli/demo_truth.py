@@ -18,10 +18,10 @@ from preferent.audits.tables import Table
 from preferent.cli import demo_heads
 from preferent.cli.demo_heads import HeadTruth, compare_heads
 from preferent.core.estimates import Estimate, clustered_mean, clustered_statistic
-from preferent.core.records import Exchange, Floats
+from preferent.core.records import Exchange, Floats, Scores
 from preferent.lab.demo_data import LENGTH_BIAS, DemoData
 from preferent.lab.replies import OBJECTIVES
-from preferent.optimize.best_of_n import BestOfN, best_of_n, gold_change
+from preferent.optimize.best_of_n import BestOfN, best_of_n, expected_best, gold_change
 
 if TYPE_CHECKING:
     from preferent.models.reward_model import RewardModel
@@ -35,7 +35,8 @@ class Truth:
     rank: mean Spearman correlation of learned and true reward within a prompt of the pool. weights: standardised regression
     weights of the learned reward (within prompts) on each true objective, padding and log length. curve: best-of-n by the learned
     reward. fall: change of the true reward from the n where a quarter of the way to the end is reached to the last n. heads: every
-    objective's head against the true objective.
+    objective's head against the true objective. heads_curve: best-of-n by the mean of the five heads; heads_gain: its true reward at the
+    last n less that of `curve`, on the same prompts.
     """
 
     agreement: Estimate
@@ -46,6 +47,8 @@ class Truth:
     fall: Estimate
     fall_from: int
     heads: tuple[HeadTruth, ...]
+    heads_curve: list[BestOfN]
+    heads_gain: Estimate
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -57,6 +60,8 @@ class Truth:
             "fall": self.fall.to_dict(),
             "fall_from": self.fall_from,
             "heads": {head.name: head.to_dict() for head in self.heads},
+            "heads_best_of_n": [point.to_dict() for point in self.heads_curve],
+            "heads_gain": self.heads_gain.to_dict(),
         }
 
     def render(self) -> str:
@@ -65,19 +70,22 @@ class Truth:
             f"  held-out pairs ordered as the true reward has them   {self.agreement}",
             f"  the annotators' majority, on the same pairs          {self.annotators}",
             f"  rank correlation with the true reward, per prompt    {self.rank}",
-            "  best of n by the learned reward:",
-            f"  {'n':>6}  {'learned':>24}  {'true':>24}",
+            "  best of n by the learned reward, and at the right by the mean of the five objectives' heads:",
+            f"  {'n':>6}  {'learned':>24}  {'true':>24}  {'true, by the heads':>24}",
         ]
-        lines += [f"  {point.n:>6}  {point.proxy!s:>24}  {point.gold!s:>24}" for point in self.curve]
+        rows = zip(self.curve, self.heads_curve, strict=True)
+        lines += [f"  {point.n:>6}  {point.proxy!s:>24}  {point.gold!s:>24}  {other.gold!s:>24}" for point, other in rows]
         lines.append(f"  true reward from n = {self.fall_from} to {self.curve[-1].n}: {self.fall}")
+        lines.append(f"  true reward at n = {self.curve[-1].n}, by the heads less by the learned reward: {self.heads_gain}")
         return "\n".join([*lines, demo_heads.render(self.heads)])
 
 
 def compare(model: RewardModel, data: DemoData, ns: Sequence[int], *, seed: int, progress: Callable[[int], None] | None = None) -> Truth:
     """Measure a reward model that was trained on the demo's judgments and ratings."""
     flat = [exchange for row in data.pool for exchange in row]
-    proxy_PM = model.score(flat, progress=progress).reward.reshape(data.pool_gold_PM.shape)
+    scores = model.score(flat, progress=progress)
     gold_PM = data.pool_gold_PM
+    proxy_PM, heads_PM = scores.reward.reshape(gold_PM.shape), _mean_of_heads(model, scores).reshape(gold_PM.shape)
     prompts = [pair.prompt for pair in data.held_out]
     margin_N = _margins(model, data)
     vote_N = np.array([pair.p_a - 0.5 for pair in data.held_out])
@@ -92,7 +100,22 @@ def compare(model: RewardModel, data: DemoData, ns: Sequence[int], *, seed: int,
         fall=gold_change(proxy_PM, gold_PM, fall_from, ns[-1], rng=np.random.default_rng(seed)),
         fall_from=fall_from,
         heads=compare_heads(model, data, seed=seed),
+        heads_curve=best_of_n(heads_PM, gold_PM, ns, rng=np.random.default_rng(seed)),
+        heads_gain=_gain(heads_PM, proxy_PM, gold_PM, ns[-1], seed),
     )
+
+
+def _mean_of_heads(model: RewardModel, scores: Scores) -> Floats:
+    """Every objective in standard deviations of its training ratings, all weighing the same."""
+    assert model.card.heads is not None
+    sd = {objective.name: objective.sd for objective in model.card.heads.objectives}
+    return np.mean([scores.objectives[name] / sd[name] for name in OBJECTIVES], axis=0)
+
+
+def _gain(one_PM: Floats, other_PM: Floats, gold_PM: Floats, n: int, seed: int) -> Estimate:
+    """Mean true reward of the best of n by one proxy less that by the other, paired by prompt."""
+    gain_P = expected_best(one_PM, gold_PM, (n,))[:, 0] - expected_best(other_PM, gold_PM, (n,))[:, 0]
+    return clustered_mean(gain_P, np.arange(len(gain_P)), rng=np.random.default_rng(seed))
 
 
 def _margins(model: RewardModel, data: DemoData) -> Floats:
@@ -165,11 +188,17 @@ def sections(truth: Truth) -> list[Section]:
             (
                 f"Of {first.n} to {last.n} replies to a prompt the one with the highest learned reward is taken.",
                 verdict,
+                "The last column takes the reply with the highest mean of the five objectives' heads, which learned from ratings and not "
+                f"from people who pay for length: at n = {last.n} its true reward is above that of the learned reward's choice by "
+                f"{truth.heads_gain}.",
             ),
             svg=best_of_n_plot(truth.curve),
             table=Table(
-                ("n", "KL bound (nats)", "learned reward", "true reward"),
-                [(point.n, point.kl_bound, point.proxy, point.gold) for point in truth.curve],
+                ("n", "KL bound (nats)", "learned reward", "true reward", "true reward, by the heads"),
+                [
+                    (point.n, point.kl_bound, point.proxy, point.gold, other.gold)
+                    for point, other in zip(truth.curve, truth.heads_curve, strict=True)
+                ],
             ),
         ),
         Section(

@@ -74,7 +74,7 @@ POPULATION = Population(skill=12.0, skill_spread=0.3, length_bias=LENGTH_BIAS, l
 # On the raters' scale of 1 to 5. A rating is 1 + 4 times the truth, plus the rater's own leniency, plus noise, rounded.
 LENIENCY_SD, NOISE_SD = 0.25, 0.6
 # Chance that a rater leaves an objective out.
-MISSING = 0.3
+MISSING = 0.15
 
 
 def make_demo_data(seed: int, sizes: DemoSizes | None = None, population: Population = POPULATION) -> DemoData:
