@@ -11,6 +11,7 @@ import pytest
 from preferent.core.errors import ConfigError
 from preferent.core.records import Message, Preference, Ranking, user
 from preferent.data.formats.detect import detect, parse
+from preferent.data.formats.fields import Refused
 from preferent.data.ledger import Refusal
 from preferent.data.read import Located, read_rows
 
@@ -315,3 +316,16 @@ def test_a_bad_row_is_refused_for_its_reason(tmp_path: Path, reason: str, row: d
 def test_a_greeting_may_begin_like_its_prompt(tmp_path: Path):
     (row,) = read(tmp_path, {"prompt": "Hi", "chosen": "Hi there", "rejected": "Hi, what?"})
     assert isinstance(row, Located)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"comparison_id": "c", "annotator_id": "x", "choice": "a", "source": "s"}, "that is a judgment, which `preferent agree`"),
+        ({"item": "c", "annotator": "x", "label": "No"}, "that is a judgment"),
+        ({"problem": "p", "steps": ["a"], "first_error": -1}, "that is a solution in steps"),
+    ],
+)
+def test_a_row_of_another_kind_says_what_reads_it(row, says):
+    with pytest.raises(Refused, match=says):
+        detect(row)

@@ -127,7 +127,10 @@ def test_strict_and_empty(tmp_path: Path):
         run(tmp_path, native(1.0), native(2.0), strict=True)
     run(tmp_path, native(1.0), native(0.0), strict=True)
     with pytest.raises(DataError, match=r"no row can be used, of 7(.|\n)*and 2 more"):
-        run(tmp_path, *[native(2.0)] * 7)
+        run(tmp_path, *(native(2.0 + k) for k in range(7)))
+    of_a_kind = r"no row can be used, of 8:\n.*:1: bad_p_a: .* 2\.0 \(and 6 rows like it\)\n.*:8: bad_p_a: .* 3\.0\n"
+    with pytest.raises(DataError, match=of_a_kind):
+        run(tmp_path, *[native(2.0)] * 7, native(3.0))
     (tmp_path / "blank.jsonl").write_text("\n\n")
     with pytest.raises(DataError, match="no row can be used, of 0"):
         check(tmp_path / "blank.jsonl")

@@ -7,14 +7,14 @@ prompt and the same two responses merged into the first of them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from preferent.core.errors import DataError
 from preferent.core.records import Exchange, Preference, Ranking
 from preferent.data.formats.detect import Format
-from preferent.data.ledger import Ledger, Refusal
+from preferent.data.ledger import Ledger, Reason, Refusal
 from preferent.data.lines import RawRow, Source, as_paths
 from preferent.data.merge import Groups, Rows, turned
 from preferent.data.read import Located, read_rows
@@ -139,16 +139,8 @@ def check(
     for row in read_rows(source, format=format, split=split, divert=take):
         pass_one.add(row)
     paths = as_paths(source)
-    if not len(pass_one.rows) and divert is None:
-        raise DataError(
-            f"{', '.join(paths)}: no row can be used, of {pass_one.read}{first_refusals(pass_one.refusals)}",
-            hint=what_to_do(pass_one.refusals),
-        )
-    if strict and pass_one.refusals:
-        raise DataError(
-            f"{', '.join(paths)}: {len(pass_one.refusals)} of {pass_one.read} rows refused{first_refusals(pass_one.refusals)}",
-            hint="mend or remove these rows, or leave out --strict to train on the others",
-        )
+    kept = bool(len(pass_one.rows)) or divert is not None
+    refuse_source(paths, pass_one.read, pass_one.refusals, kept=kept, strict=strict)
     groups = pass_one.rows.groups(pass_one.turned)
     return Checked(pass_one.ledger(groups, paths), source, format, split, groups, stamps, again)
 
@@ -237,13 +229,25 @@ def file_stamps(source: Source) -> tuple[tuple[int, int] | None, ...]:
     return tuple(None if stat is None else (stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
-def first_refusals(refusals: list[Refusal]) -> str:
-    """The first refused rows, one per line, for the end of a message."""
-    lines = [f"\n  {refusal}" for refusal in refusals[:_FIRST_FEW]]
-    more = len(refusals) - _FIRST_FEW
-    return "".join([":" if lines else "", *lines, f"\n  and {more} more" if more > 0 else ""])
+def refuse_source(paths: Sequence[str], read: int, refusals: Sequence[Refusal], *, kept: bool, strict: bool) -> None:
+    """Raises DataError, with the first refused rows, when nothing is kept, and under `strict` when anything is refused."""
+    name = ", ".join(paths)
+    if not kept:
+        hint = "see which shapes can be read: preferent check --help" if refusals else "the source holds no rows"
+        raise DataError(f"{name}: no row can be used, of {read}{_first(refusals)}", hint=hint)
+    if strict and refusals:
+        raise DataError(
+            f"{name}: {len(refusals)} of {read} rows refused{_first(refusals)}",
+            hint="mend or remove these rows, or leave out --strict to go on with the others",
+        )
 
 
-def what_to_do(refusals: list[Refusal]) -> str:
-    """A hint for a source of which nothing can be used."""
-    return "see which shapes can be read: preferent check --help" if refusals else "the source holds no rows"
+def _first(refusals: Sequence[Refusal]) -> str:
+    """The first refused rows, one of a kind, for the end of a message."""
+    kinds: dict[tuple[Reason, str], list[Refusal]] = {}
+    for refusal in refusals:
+        kinds.setdefault((refusal.reason, refusal.detail), []).append(refusal)
+    shown = list(kinds.values())[:_FIRST_FEW]
+    lines = [f"\n  {same[0]}" + (f" (and {len(same) - 1:,} rows like it)" if len(same) > 1 else "") for same in shown]
+    more = len(refusals) - sum(map(len, shown))
+    return "".join([":" if lines else "", *lines, f"\n  and {more:,} more" if more > 0 else ""])

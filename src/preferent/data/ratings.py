@@ -16,11 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from preferent.core.errors import DataError
 from preferent.core.records import Exchange, Preference, Prompt, Ranking, Rating
 from preferent.data.formats.detect import SHAPES, Format
 from preferent.data.formats.rating import RATING_SHAPES, RatingShape, parse_ratings, rating_shape
-from preferent.data.gate import Checked, CountTokens, check, count_name, first_refusals, what_to_do
+from preferent.data.gate import Checked, CountTokens, check, count_name, refuse_source
 from preferent.data.ledger import Ledger, Reason, Refusal
 from preferent.data.lines import RawRow, Source, as_paths
 from preferent.data.quality import last_user
@@ -77,13 +76,7 @@ def check_all(
     # Refusals in the order of the file: what no gate knows was refused by the first one.
     refusals = [*pairs.ledger.refusals, *rows.refusals]
     read = pairs.ledger.rows + rows.read
-    if not pairs.ledger.kept and not rows.records:
-        raise DataError(f"{', '.join(paths)}: no row can be used, of {read}{first_refusals(refusals)}", hint=what_to_do(refusals))
-    if strict and refusals:
-        raise DataError(
-            f"{', '.join(paths)}: {len(refusals)} of {read} rows refused{first_refusals(refusals)}",
-            hint="mend or remove these rows, or leave out --strict to train on the others",
-        )
+    refuse_source(paths, read, refusals, kept=bool(pairs.ledger.kept or rows.records), strict=strict)
     if not rows.read:
         return CheckedAll(pairs.ledger, (), pairs)
     merged = rows.merged()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from preferent.core.errors import DataError
 from preferent.core.records import Exchange, StepLabels
 from preferent.data.formats.steps_detect import StepFormat
-from preferent.data.gate import count_name, file_stamps, first_refusals, what_to_do
+from preferent.data.gate import count_name, file_stamps, refuse_source
 from preferent.data.ledger import Refusal
 from preferent.data.lines import Source, as_paths
 from preferent.data.merge import clustered_share, digest, prompt_key, sorted_groups
@@ -80,15 +80,7 @@ def check_steps(
     for row in read_steps(source, format=format, split=split):
         seen.add(row)
     paths = as_paths(source)
-    if not len(seen):
-        raise DataError(
-            f"{', '.join(paths)}: no row can be used, of {seen.read}{first_refusals(seen.refusals)}", hint=what_to_do(seen.refusals)
-        )
-    if strict and seen.refusals:
-        raise DataError(
-            f"{', '.join(paths)}: {len(seen.refusals)} of {seen.read} rows refused{first_refusals(seen.refusals)}",
-            hint="mend or remove these rows, or leave out --strict to go on with the others",
-        )
+    refuse_source(paths, seen.read, seen.refusals, kept=bool(len(seen)), strict=strict)
     groups = seen.groups()
     records = _passed(source, format, split) if groups.several else iter(())
     merge = _merge(records, groups)

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from preferent.core.errors import ConfigError
 from preferent.data.formats import chosen_rejected, hh_rlhf, native, ranked, strength, ultrafeedback
 from preferent.data.formats.fields import Parsed, Refused, Row, listed
+from preferent.data.formats.steps_detect import step_shape
 from preferent.data.ledger import Reason
 
 Shape = Literal["native", "chosen_rejected", "hh_rlhf", "strength", "ultrafeedback", "responses", "candidates", "best_losers"]
@@ -35,6 +36,7 @@ _KEYS_OF: dict[Shape, str] = {
     "candidates": "prompt, candidates",
     "best_losers": "prompt, best, losers",
 }
+_JUDGMENT = ({"comparison_id", "annotator_id", "choice"}, {"item", "annotator", "label"})
 
 
 @lru_cache(maxsize=1024)
@@ -60,13 +62,20 @@ def detect(row: Row) -> Shape:
     """
     shape = _shape_of_keys(tuple(row))
     if shape is None:
-        shapes = "; ".join(f"{name} ({keys})" for name, keys in _KEYS_OF.items())
-        raise Refused(
-            Reason.UNKNOWN_SHAPE, f"the row has {listed(list(row)[:12])}; known shapes: {shapes}; rating (prompt, response, values)"
-        )
+        raise Refused(Reason.UNKNOWN_SHAPE, f"the row has {listed(list(row)[:12])}; {_elsewhere(row)}")
     if shape == "chosen_rejected" and "prompt" not in row and hh_rlhf.is_transcript(row["chosen"]):
         return "hh_rlhf"
     return shape
+
+
+def _elsewhere(row: Row) -> str:
+    """What reads a row that is no preference, or the shapes of preferences."""
+    if any(keys <= row.keys() for keys in _JUDGMENT):
+        return "that is a judgment, which `preferent agree`, `aggregate`, `annotators`, `next` and `train` read"
+    if step_shape(row) is not None:
+        return "that is a solution in steps, which `preferent check`, `train`, `evaluate` and `label-steps` read"
+    shapes = "; ".join(f"{name} ({keys})" for name, keys in _KEYS_OF.items())
+    return f"known shapes: {shapes}; rating (prompt, response, values)"
 
 
 def check_format(format: str) -> None:
