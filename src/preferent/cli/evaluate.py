@@ -52,7 +52,8 @@ def command(
     MODEL is a checkpoint folder of preferent, anyone's sequence classifier with one output (folder or hub id), or the word
     `length`: the baseline that prefers the longer response. A model with named objectives is also held against ratings, and against
     preferences on one objective, head by head. A step model on a file of step labels is held against the best constant and
-    the best length rule: first-error F1 (as ProcessBench has it) at the threshold of the checkpoint, and AUROC per step.
+    the best length rule: first-error F1 (as ProcessBench has it) at the threshold of the checkpoint, and AUROC per step; the report
+    shows the worst solutions step by step.
     """
     from preferent.cli.steps_evaluation import Asked, evaluate_step_model, is_for_steps
 
