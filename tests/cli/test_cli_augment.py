@@ -10,8 +10,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from preferent.cli.inputs import Reading
 from preferent.cli.main import preferent
-from preferent.cli.train_data import Reading, read_training_data
+from preferent.cli.train_data import read_training_data
 from preferent.core.augmented import MARK, is_made
 from preferent.core.errors import ConfigError, DataError, ExistsError
 from preferent.core.records import Preference, user

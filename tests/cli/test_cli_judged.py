@@ -46,6 +46,16 @@ def test_judgments_are_aggregated_and_pass_the_gate(tmp_path: Path, capsys: pyte
     assert not (tmp_path / "rm" / "annotators.jsonl").exists()
 
 
+def test_somebody_who_judged_twice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = judgments()
+    path = write(tmp_path / "j.jsonl", [*rows, rows[0]])
+    asked = ["train", path, "-o", str(tmp_path / "rm"), *QUICK, "--votes.model", "majority"]
+    assert main(asked) == 1
+    assert "--repeats merge" in capsys.readouterr().err
+    assert main([*asked, "--repeats", "merge"]) == 0
+    assert "90 judgments by 3 annotators" in capsys.readouterr().err
+
+
 def test_joint_training_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = judgments()
     texts = ("prompt", "response_a", "response_b")

@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from preferent.cli.main import preferent
+from preferent.core.errors import DataError
 from preferent.core.records import Preference
 from preferent.data.gate import check
 
@@ -76,6 +77,14 @@ def test_agreement_is_what_can_be_counted_by_hand(tmp_path: Path) -> None:
     assert block["agreement"]["krippendorff_alpha"]["value"] == pytest.approx(1 - 0.25 / (30 / 56))
     assert block["pairs"][0]["shared"] == 4
     assert "percent" in run("agree", path)
+    # Somebody who says the same twice has one vote.
+    again = tmp_path / "again.jsonl"
+    again.write_text("".join(json.dumps(row) + "\n" for row in [*rows, rows[0]]), encoding="utf-8")
+    with pytest.raises(DataError, match="1 repeated votes") as refused:
+        run("agree", again)
+    assert "--repeats merge" in str(refused.value)
+    (merged,) = json.loads(run("agree", again, "--by", "objective", "--repeats", "merge", "--json"))
+    assert merged["agreement"] == block["agreement"]
 
 
 def test_nothing_is_overwritten_and_a_bad_line_is_named(votes: tuple[Path, dict[str, str]], tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def _without_nulls(named: Mapping[str, Any], null_V: NDArray[np.bool_], policies
         empty = [name for name in NEEDED if intern(named[name][row : row + 1])[0][0] < 0]
         what = f"{int(null_V.sum())} rows without item, annotator or label; the first has no {' and no '.join(empty)}"
         if policies.nulls == "refuse":
-            raise DataError(f"{where.at(row)}: {what}", hint="mend them, or drop and count them: Policies(nulls='drop')")
+            raise DataError(f"{where.at(row)}: {what}", hint="mend them; in Python also Policies(nulls='drop')")
         notes.append(f"{where.at(row)}: dropped {what}")
     return ~null_V
 
@@ -212,7 +212,7 @@ def _repeats(fields: Any, keys: tuple[Any, Any], names: tuple[Any, Any], policie
     who = f"annotator {names[1][fields['annotator_V'][row]]!r} on item {names[0][fields['item_V'][row]]!r}"
     what = f"{int(repeat_V.sum())} repeated votes (one annotator, one item, one objective), the first of {who}"
     if policies.repeats == "refuse":
-        hint = "Policies(repeats='merge'), 'share' (each counts 1/m) or 'keep' (each counts in full) say what to do with them"
+        hint = "--repeats merge makes alike ones one vote and contradictory ones none; in Python Policies(repeats='merge'), 'share', 'keep'"
         raise DataError(f"{where}: {what}", hint=hint)
     order_V = np.lexsort((fields["label_V"], key_V))
     fields = {name: values[order_V] for name, values in fields.items()}

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from preferent.cli.inputs import repeats_option
 from preferent.cli.output import emit, emit_json, json_option, talk
 
 LABEL_MODELS = ("majority", "wawa", "dawid-skene", "dawid-skene-ml", "dawid-skene-map", "one-coin", "mace", "glad")
@@ -40,8 +41,7 @@ SPOKEN = 20  # flags and notes spelt out before a count of the rest
 @click.option("--rule", type=click.Choice(RULES),
               help="How groups become labels: utilitarian (mean of scores), borda (mean of win rates), worst-off (smallest win rate), "
               "per-group (a row for each group, its objective).")  # fmt: skip
-@click.option("--repeats", type=click.Choice(["refuse", "merge", "share", "keep"]), default="refuse", show_default=True,
-              help="What to do with several votes of one annotator on one comparison.")  # fmt: skip
+@repeats_option("merge", "share", "keep")
 @click.option("--seed", default=0, show_default=True, help="Of the votes left out and of random starts.")
 @click.option("--force", is_flag=True, help="Overwrite the outputs.")
 @json_option

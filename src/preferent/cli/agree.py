@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from preferent.cli.inputs import repeats_option
 from preferent.cli.output import emit, emit_json, json_option
 
 
@@ -16,9 +17,10 @@ from preferent.cli.output import emit, emit_json, json_option
 @click.option("--pairs", is_flag=True, help="Also every pair of annotators with enough comparisons in common.")
 @click.option("--min-shared", type=click.IntRange(2), default=10, show_default=True, help="Comparisons in common that --pairs asks for.")
 @click.option("--level", type=click.Choice(["nominal", "ordinal", "interval"]), default="nominal", show_default=True, help="Of the alpha.")
+@repeats_option("merge")
 @click.option("--seed", default=0, show_default=True, help="Of the bootstrap.")
 @json_option
-def command(judgments: Path, by: str | None, pairs: bool, min_shared: int, level: Any, seed: int, as_json: bool) -> None:
+def command(judgments: Path, by: str | None, pairs: bool, min_shared: int, level: Any, repeats: Any, seed: int, as_json: bool) -> None:
     """Agreement of the annotators in JUDGMENTS, with intervals from resampling comparisons.
 
     JUDGMENTS is JSONL (plain, .gz, .zst) or Parquet with the fields comparison_id, annotator_id and choice; objective and source
@@ -29,9 +31,10 @@ def command(judgments: Path, by: str | None, pairs: bool, min_shared: int, level
 
     from preferent.annotators.agreement import agreement_report
     from preferent.annotators.agreement_pairs import pairwise_agreement
+    from preferent.annotators.table_columns import Policies
     from preferent.annotators.table_read import read_votes
 
-    table = read_votes(judgments)
+    table = read_votes(judgments, policies=Policies(repeats=repeats))
     parts = {"": table} if by is None else table.by(by)
     found = {name: agreement_report(part, np.random.default_rng(seed), level=level) for name, part in parts.items()}
     shared = {name: pairwise_agreement(part, min_shared=min_shared) for name, part in parts.items()} if pairs else {}

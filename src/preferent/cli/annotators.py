@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from preferent.cli.inputs import repeats_option
 from preferent.cli.output import emit, emit_json, json_option, talk
 
 if TYPE_CHECKING:
@@ -33,13 +34,7 @@ SHOWN = 20
 )
 @click.option("--worst", type=click.IntRange(0), default=10, show_default=True, help="Disagreements to show side by side.")
 @click.option("--objective", help="Of judgments on several objectives: which.")
-@click.option(
-    "--repeats",
-    type=click.Choice(["refuse", "merge"]),
-    default="refuse",
-    show_default=True,
-    help="What to do with several votes of one annotator on one comparison.",
-)
+@repeats_option("merge")
 @click.option("--seed", default=0, show_default=True, help="Of everything that is drawn.")
 @click.option("--force", is_flag=True, help="Overwrite the report.")
 @json_option

@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from preferent.core.records import Exchange
+
+if TYPE_CHECKING:
+    from preferent.data.ratings import AnyFormat
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read, as the command line says it."""
+
+    output: Path
+    held_out_file: str | None
+    comparisons: Path | None
+    data_format: AnyFormat
+    strict: bool
+    repeats: Literal["refuse", "merge"] = "refuse"
 
 
 def data_options(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,6 +39,23 @@ def all_data_options(function: Callable[..., Any]) -> Callable[..., Any]:
     from preferent.data.ratings import ALL_SHAPES
 
     return _data_options(function, ALL_SHAPES)
+
+
+def repeats_option(*policies: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """--repeats, of those that read votes; a name of `annotators.table.Policies.repeats` each."""
+    means = {
+        "merge": "alike ones are one vote, contradictory ones none",
+        "share": "each counts its share of one",
+        "keep": "each counts in full",
+    }
+    words = "; ".join(f"{name}: {means[name]}" for name in policies)
+    return click.option(
+        "--repeats",
+        type=click.Choice(["refuse", *policies]),
+        default="refuse",
+        show_default=True,
+        help=f"Several votes of one annotator on one comparison. {words[0].upper()}{words[1:]}.",
+    )
 
 
 def _data_options(function: Callable[..., Any], shapes: Sequence[str]) -> Callable[..., Any]:

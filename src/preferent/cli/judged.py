@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from preferent.cli.inputs import Reading
 from preferent.core.errors import ConfigError, DataError
 from preferent.core.records import Preference, Ranking, Vote
 from preferent.data.gate import Checked, check
@@ -54,20 +55,21 @@ def _judges(source: str) -> bool:
     return isinstance(value, dict) and all(names & value.keys() for names in NAMES)
 
 
-def read_judged(sources: Sequence[str], comparisons: Path | None, config: TrainConfig, written: Path, *, strict: bool) -> Judged:
+def read_judged(sources: Sequence[str], reading: Reading, config: TrainConfig, written: Path) -> Judged:
     """Aggregate one file of judgments and pass the result through the data gate.
 
-    The texts come from the rows or from `comparisons`. `written`: where the soft preferences go, which the ledger then speaks about.
-    Raises DataError for judgments without texts.
+    The texts come from the rows or from `reading.comparisons`. `written`: where the soft preferences go, which the ledger then speaks
+    about. Raises DataError for judgments without texts.
     """
     from preferent.annotators.graph_read import with_texts
+    from preferent.annotators.table_columns import Policies
     from preferent.annotators.table_read import read_votes
     from preferent.cli.aggregate import CHOICES, fit
 
     if len(sources) > 1:
         raise ConfigError(f"{len(sources)} files of judgments", hint="put them into one file: annotators are known by all that they said")
-    table = read_votes(sources[0], labels=CHOICES).without_unused_labels(("a", "b"))
-    table, texts = with_texts(table, comparisons or sources[0])
+    table = read_votes(sources[0], labels=CHOICES, policies=Policies(repeats=reading.repeats)).without_unused_labels(("a", "b"))
+    table, texts = with_texts(table, reading.comparisons or sources[0])
     if texts is None:
         raise DataError(f"{sources[0]}: the judgments have no texts, so there is nothing to train on",
                         hint="rows with prompt, response_a and response_b, or --comparisons FILE that has them by id")  # fmt: skip
@@ -81,7 +83,7 @@ def read_judged(sources: Sequence[str], comparisons: Path | None, config: TrainC
         result, reason = fit(model, table, np.random.default_rng(config.seed))
         write_jsonl(written, _preferences(result, texts), force=True)
         told = [f"{size}, aggregated by {result.method}: {written}", *([reason] if reason else []), *table.notes, *result.notes]
-    checked = check(str(written), format="native", strict=strict)
+    checked = check(str(written), format="native", strict=reading.strict)
     return Judged(checked, _votes(table, texts), tuple(told))
 
 

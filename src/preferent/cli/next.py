@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from preferent.cli.inputs import repeats_option
 from preferent.cli.output import emit, emit_json, json_option, talk
 
 if TYPE_CHECKING:
@@ -64,13 +65,7 @@ SHOWN = 40
 )
 @click.option("--each", type=click.IntRange(1), default=1, show_default=True, help="Annotators per question.")
 @click.option("--objective", help="Of judgments on several objectives: which.")
-@click.option(
-    "--repeats",
-    type=click.Choice(["refuse", "merge", "share", "keep"]),
-    default="refuse",
-    show_default=True,
-    help="What to do with several votes of one annotator on one comparison.",
-)
+@repeats_option("merge", "share", "keep")
 @click.option("--seed", default=0, show_default=True, help="Of everything that is drawn.")
 @click.option("--trust-remote-code", is_flag=True, help="Run Python code that comes with the model.")
 @click.option("--force", is_flag=True, help="Overwrite the output.")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from preferent.cli.inputs import all_data_options
+from preferent.cli.inputs import Reading, all_data_options, repeats_option
 from preferent.cli.output import emit, emit_json, json_option, talk
 from preferent.cli.scorers import refuse_unreachable_base
 from preferent.cli.steps_train import StepRun, train_steps
-from preferent.cli.train_data import Reading, read_training_data
+from preferent.cli.train_data import read_training_data
 from preferent.core.errors import ConfigError
 from preferent.data.ratings import AnyFormat
 from preferent.data.steps_read import holds_steps
@@ -50,6 +50,7 @@ def _parameter(name: str) -> str:
 @click.option("--config", "toml", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Settings as TOML; options below win.")
 @click.option("--comparisons", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
               help="Texts of judgments that carry none: id, prompt, response_a, response_b.")  # fmt: skip
+@repeats_option("merge")
 @all_data_options
 @click.option("--resume", is_flag=True, help="Go on with the run in the folder from its last saved state.")
 @click.option("--force", is_flag=True, help="Remove an earlier run in the folder first.")
@@ -61,6 +62,7 @@ def command(
     held_out_file: str | None,
     toml: Path | None,
     comparisons: Path | None,
+    repeats: Literal["refuse", "merge"],
     data_format: AnyFormat,
     strict: bool,
     resume: bool,
@@ -88,7 +90,8 @@ def command(
         clear(output)
     if comparisons is None and data_format == "auto" and holds_steps(list(sources)):
         return train_steps(config, StepRun(sources, output, held_out_file, strict, resume, as_json))
-    data = read_training_data(sources, config, Reading(output, held_out_file, comparisons, data_format, strict), main=is_main_process())
+    reading = Reading(output, held_out_file, comparisons, data_format, strict, repeats)
+    data = read_training_data(sources, config, reading, main=is_main_process())
     ledger = data.ledger.to_dict()
     if is_main_process():
         talk(data.ledger.render())

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from preferent.cli.augmenting import augmented, group_of, refuse_augment, words
+from preferent.cli.inputs import Reading
 from preferent.cli.judged import is_judgments, read_judged
 from preferent.core.augmented import is_made
 from preferent.core.errors import ConfigError
@@ -16,20 +17,9 @@ from preferent.core.records import Preference, Ranking, Rating, Vote
 from preferent.data.augment import without_made
 from preferent.data.gate import Checked
 from preferent.data.ledger import Ledger
-from preferent.data.ratings import AnyFormat, CheckedAll, check_all
+from preferent.data.ratings import CheckedAll, check_all
 from preferent.data.ratings_ledger import MixedLedger, RatingLedger
 from preferent.training.config import Joint, NoAugment, TrainConfig
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How to read, as the command line says it."""
-
-    output: Path
-    held_out_file: str | None
-    comparisons: Path | None
-    data_format: AnyFormat
-    strict: bool
 
 
 @dataclass(frozen=True)
@@ -46,7 +36,7 @@ def read_training_data(sources: Sequence[str], config: TrainConfig, reading: Rea
     """Read, check and split; `main`: whether this process is the one that writes."""
     _refuse_augment(config)
     if is_judgments(sources):
-        judged = read_judged(sources, reading.comparisons, config, _beside(reading.output, main), strict=reading.strict)
+        judged = read_judged(sources, reading, config, _beside(reading.output, main))
         records, held_out, notes = _split(judged.checked, config, reading)
         if isinstance(config.votes, Joint):
             return TrainingData(judged.votes_on(records), held_out, judged.checked.ledger, (*judged.told, *notes))
