@@ -116,7 +116,7 @@ def test_everything_follows_from_the_seed() -> None:
 
 def test_raters_follow_every_objective_and_leave_some_out(demo: DemoData) -> None:
     assert len(demo.held_out_ratings) == pytest.approx(480, abs=5)  # 80 prompts x 6 replies, but for those with all five left out
-    assert len(demo.ratings) == pytest.approx(0.5 * 1800, rel=0.1)
+    assert len(demo.ratings) == pytest.approx(0.8 * 1800, rel=0.05)
     every = demo.ratings + demo.held_out_ratings
     truth = GoldScorer().score([Exchange(prompt=one.prompt, response=one.response) for one in every]).objectives
     for name in OBJECTIVES:

@@ -27,7 +27,8 @@ SETTINGS = {
     "max_length": "512",
     "combination.kind": "fixed",
     "combination.weights": ",".join([f"{PREFERRED}=1", *(f"{name}=0" for name in OBJECTIVES)]),
-    "evaluate_every": "75",
+    "batch.pairs": "8",
+    "evaluate_every": "150",
     "threads": "1",
 }
 

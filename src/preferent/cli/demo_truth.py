@@ -173,6 +173,8 @@ def sections(truth: Truth) -> list[Section]:
                 "This world's true reward is a program, so the model can be compared with the truth and not only with people. "
                 "The simulated annotators have noise and one planted fault: each pays about "
                 f"{LENGTH_BIAS:g} times the logarithm of a reply's length.",
+                "One model learns from everything: what the annotators compared has a head of its own, which is the reward, and each of "
+                "the five objectives has one that learned from ratings.",
             ),
             table=Table(
                 ("what", "value"),

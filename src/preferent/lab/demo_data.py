@@ -37,7 +37,7 @@ class DemoSizes:
     pool_prompts: int = 24
     pool_responses: int = 320
     n_raters: int = 6
-    rated: float = 0.5
+    rated: float = 0.8
 
     def __post_init__(self) -> None:
         if not (0.0 <= self.rated <= 1.0 and self.n_raters >= 1):
