@@ -96,5 +96,6 @@ def test_the_readme_as_a_new_user_would_type_it(tmp_path: Path, monkeypatch: pyt
     Path("rated.jsonl").write_text(blocks("jsonl")[1], encoding="utf-8")
     checked = CliRunner().invoke(preferent, ["check", "rated.jsonl", "--strict"], prog_name="preferent", standalone_mode=False)
     assert checked.exception is None, checked.output
+    names: dict[str, object] = {}  # a reader goes on with the names of the block before
     for block in blocks("python"):
-        exec(compile(block, "README.md", "exec"), {})
+        exec(compile(block, "README.md", "exec"), names)

@@ -27,10 +27,14 @@ PROMISED = [
     "StepLabels",
     "TrainConfig",
     "__version__",
+    "aggregate",
+    "audit",
+    "audit_judge",
     "best_of_n",
     "check",
     "evaluate",
     "examine",
+    "read_votes",
     "train",
 ]
 

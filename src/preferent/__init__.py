@@ -10,7 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from preferent.annotators.aggregate import aggregate
+    from preferent.annotators.table_read import read_votes
+    from preferent.audits.audit import audit
     from preferent.audits.evaluate import evaluate
+    from preferent.audits.judge_audit import audit_judge
     from preferent.core.errors import PreferentError
     from preferent.core.estimates import Estimate
     from preferent.core.records import Comparison, Exchange, Judgment, Message, Preference, Ranking, Rating, Scores, StepLabels
@@ -41,15 +45,23 @@ __all__ = [
     "StepLabels",
     "TrainConfig",
     "__version__",
+    "aggregate",
+    "audit",
+    "audit_judge",
     "best_of_n",
     "check",
     "evaluate",
     "examine",
+    "read_votes",
     "train",
 ]
 
 _HOMES = {
+    "preferent.annotators.aggregate": ("aggregate",),
+    "preferent.annotators.table_read": ("read_votes",),
+    "preferent.audits.audit": ("audit",),
     "preferent.audits.evaluate": ("evaluate",),
+    "preferent.audits.judge_audit": ("audit_judge",),
     "preferent.core.errors": ("PreferentError",),
     "preferent.core.estimates": ("Estimate",),
     "preferent.core.records": ("Comparison", "Exchange", "Judgment", "Message", "Preference", "Ranking", "Rating", "Scores", "StepLabels"),

@@ -12,9 +12,10 @@ from preferent.annotators.choose import choose
 from preferent.annotators.contract import check_aggregator, check_gradient, simulated_pairs
 from preferent.annotators.glad import GladModel
 from preferent.annotators.graph import BLOCK, pair_table, pair_votes
-from preferent.annotators.graph_models import NAMES, graph_model, is_graph, pairs_of
+from preferent.annotators.graph_models import graph_model, is_graph, pairs_of
 from preferent.annotators.graph_read import with_texts
 from preferent.annotators.mixture import MixtureSettings, fit_mixture
+from preferent.annotators.names import GRAPH_MODELS
 from preferent.annotators.profiles import profiles
 from preferent.annotators.table import VoteTable
 from preferent.annotators.table_columns import Policies
@@ -31,7 +32,7 @@ def rng(seed: int = 0) -> np.random.Generator:
 # ---- what every method owes ----
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", GRAPH_MODELS)
 def test_models_over_responses_keep_the_contract(name):
     seen = check_aggregator(lambda table: graph_model(table, name, TIGHT), simulated_pairs(rng()), copies=0.02)
     assert {"response names", "kinds of ties", "every vote twice, shared", "likelihood never falls"} <= set(seen)
@@ -41,7 +42,7 @@ def test_models_over_responses_keep_the_contract(name):
 
 def test_auto_keeps_the_contract_where_it_chooses_scores():
     table = simulated_pairs(rng())
-    assert choose(table, rng()).method.split(" + ")[0] in NAMES
+    assert choose(table, rng()).method.split(" + ")[0] in GRAPH_MODELS
     # Copies hold out other votes, so the weight of the scores in the blend moves a little; new names move nothing.
     check_aggregator(lambda one: choose(one, rng()).result, table, copies=0.1)
 
@@ -337,7 +338,7 @@ def test_scores_are_chosen_where_pairs_share_responses_and_only_there():
     label = np.array(["a", "b"], dtype=object)[vote].tolist()
     graph = VoteTable.from_columns({"item": item, "annotator": who, "label": label, "side_a": a[item], "side_b": b[item]})
     choice = choose(graph, rng())
-    assert choice.method.split(" + ")[0] in NAMES
+    assert choice.method.split(" + ")[0] in GRAPH_MODELS
     assert "ahead of" in choice.reason
     p_a, low, high = choice.result.p_a()
     assert ((p_a > 0.5) == (scores[a] > scores[b])).mean() > 0.85
@@ -370,6 +371,6 @@ def test_one_vote_a_pair_is_enough_for_scores():
     columns = {"item": np.arange(len(a)), "annotator": generator.integers(0, 8, len(a)), "side_a": a, "side_b": b}
     table = VoteTable.from_columns({**columns, "label": np.array(["a", "b"], dtype=object)[vote].tolist()})
     choice = choose(table, rng())
-    assert choice.method.split(" + ")[0] in NAMES
+    assert choice.method.split(" + ")[0] in GRAPH_MODELS
     p_a = choice.result.p_a()[0]
     assert ((p_a > 0.5) == (scores[a] > scores[b])).mean() > 0.85  # a single vote is right about 77 times in 100

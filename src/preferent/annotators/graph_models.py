@@ -24,12 +24,12 @@ from preferent.annotators.em import normalised
 from preferent.annotators.graph import Graph, PairVotes, pair_votes
 from preferent.annotators.graph_people import reliability
 from preferent.annotators.labels import AnnotatorEstimates, LabelResult, item_notes
+from preferent.annotators.names import GRAPH_MODELS
 from preferent.annotators.table import VoteTable
 from preferent.core.errors import ConfigError, DataError
 from preferent.core.records import Floats
 
 Name = Literal["bradley_terry", "davidson", "annotator_slope", "crowd_bt"]
-NAMES: tuple[Name, ...] = ("bradley_terry", "davidson", "annotator_slope", "crowd_bt")
 TIES = ("tie", "equal", "both_good", "both_bad")
 INTERVAL = "of the chance that a typical honest annotator prefers a, from the posterior of the two scores"
 
@@ -148,18 +148,18 @@ def model_of(name: Name, votes: PairVotes) -> PairModel:
     if name == "annotator_slope":
         length = "deviation" if lengths else "none"
         return PairModel(ties=ties, position="annotator" if shown else "none", length=length)
-    raise ConfigError(f"{name!r} is no pair model, allowed are {list(NAMES[:3])!r}")
+    raise ConfigError(f"{name!r} is no pair model, allowed are {list(GRAPH_MODELS[:3])!r}")
 
 
 def graph_model(table: VoteTable, name: Name, settings: Settings | None = None) -> GraphResult:
-    """Fit one of `NAMES` to the table.
+    """Fit one of `GRAPH_MODELS` to the table.
 
     `annotator_slope` takes the display order and the lengths into account where the table has them; of a taste for length only what
     tells an annotator from the others is called bias, what they share stays in the scores. Deterministic. Raises ConfigError for another
     name, DataError (see `pairs_of`), FitError.
     """
-    if name not in NAMES:
-        raise ConfigError(f"there is no graph model {name!r}, allowed are {list(NAMES)!r}")
+    if name not in GRAPH_MODELS:
+        raise ConfigError(f"there is no graph model {name!r}, allowed are {list(GRAPH_MODELS)!r}")
     votes = pairs_of(table)
     if name == "crowd_bt":
         crowd = fit_crowd(votes, settings=settings)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from preferent.annotators.names import CHOICES, GRAPH_MODELS, HIDDEN, LABEL_MODELS, MODELS
 from preferent.cli.inputs import repeats_option
 from preferent.cli.output import emit, emit_json, json_option, talk
 
-LABEL_MODELS = ("majority", "wawa", "dawid-skene", "dawid-skene-ml", "dawid-skene-map", "one-coin", "mace", "glad")
-GRAPH_MODELS = ("bradley_terry", "davidson", "annotator_slope", "crowd_bt")
-HIDDEN = "hidden_context"
-CHOICES = ("a", "b", "tie", "both_good", "both_bad")
 RULES = ("utilitarian", "borda", "worst-off", "per-group")
 SPOKEN = 20  # flags and notes spelt out before a count of the rest
 
@@ -35,7 +32,7 @@ SPOKEN = 20  # flags and notes spelt out before a count of the rest
 )
 @click.option("--annotators", type=click.Path(path_type=Path),
               help="JSONL to write: one row per annotator with reliability, biases, ties, speed and flags.")  # fmt: skip
-@click.option("--model", type=click.Choice(["auto", *LABEL_MODELS, *GRAPH_MODELS, HIDDEN]), default="auto", show_default=True,
+@click.option("--model", type=click.Choice(MODELS), default="auto", show_default=True,
               help="auto chooses by votes left out, and says why.")  # fmt: skip
 @click.option("--groups", metavar="K|auto", help="Groups of annotators who prefer different things: so many, or as many as beat noise.")
 @click.option("--rule", type=click.Choice(RULES),
@@ -128,32 +125,14 @@ def _read(judgments: Path, comparisons: Path | None, model: str, repeats: Any) -
 
 
 def fit(model: str, table: Any, rng: Any) -> tuple[Any, str]:
-    """(result, why) of one model by its name on the command line."""
+    """(result, why) of one model by its name."""
+    from preferent.annotators.aggregate import aggregate
     from preferent.annotators.choose import choose
-    from preferent.annotators.dawid_skene import dawid_skene
-    from preferent.annotators.glad import glad
-    from preferent.annotators.graph_models import graph_model
-    from preferent.annotators.hidden_labels import hidden_context
-    from preferent.annotators.mace import mace
-    from preferent.annotators.majority import majority, wawa
 
     if model == "auto":
         choice = choose(table, rng)
         return choice.result, choice.reason
-    if model in GRAPH_MODELS:
-        return graph_model(table, model), ""  # type: ignore[arg-type]
-    fits: dict[str, Callable[[], Any]] = {
-        "majority": lambda: majority(table),
-        "wawa": lambda: wawa(table),
-        "dawid-skene": lambda: dawid_skene(table),
-        "dawid-skene-ml": lambda: dawid_skene(table, "ml"),
-        "dawid-skene-map": lambda: dawid_skene(table, "map"),
-        "one-coin": lambda: dawid_skene(table, "one-coin"),
-        "mace": lambda: mace(table, rng=rng),
-        "glad": lambda: glad(table),
-        HIDDEN: lambda: hidden_context(table),
-    }
-    return fits[model](), ""
+    return aggregate(table, model, rng=rng), ""
 
 
 def _rows(result: Any) -> Iterator[dict[str, Any]]:

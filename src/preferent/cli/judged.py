@@ -62,9 +62,10 @@ def read_judged(sources: Sequence[str], reading: Reading, config: TrainConfig, w
     about. Raises DataError for judgments without texts.
     """
     from preferent.annotators.graph_read import with_texts
+    from preferent.annotators.names import CHOICES
     from preferent.annotators.table_columns import Policies
     from preferent.annotators.table_read import read_votes
-    from preferent.cli.aggregate import CHOICES, fit
+    from preferent.cli.aggregate import fit
 
     if len(sources) > 1:
         raise ConfigError(f"{len(sources)} files of judgments", hint="put them into one file: annotators are known by all that they said")

@@ -105,9 +105,9 @@ def command(judgments: Path, output: Path, force: bool, as_json: bool, **options
 
 def read_table(judgments: Path, objective: str | None, repeats: Any) -> Any:
     """The votes on one objective: a, b and every kind of tie. Raises DataError where there are several objectives and none is chosen."""
+    from preferent.annotators.names import CHOICES
     from preferent.annotators.table import Policies
     from preferent.annotators.table_read import read_votes
-    from preferent.cli.aggregate import CHOICES
     from preferent.core.errors import DataError
 
     table = read_votes(judgments, labels=CHOICES, policies=Policies(repeats=repeats)).without_unused_labels(("a", "b"))
