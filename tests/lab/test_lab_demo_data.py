@@ -116,14 +116,14 @@ def test_everything_follows_from_the_seed() -> None:
 
 def test_raters_follow_every_objective_and_leave_some_out(demo: DemoData) -> None:
     assert len(demo.held_out_ratings) == pytest.approx(480, abs=5)  # 80 prompts x 6 replies, but for those with all five left out
-    assert len(demo.ratings) == pytest.approx(0.8 * 1800, rel=0.05)
+    assert len(demo.ratings) == pytest.approx(0.5 * 1800, rel=0.05)
     every = demo.ratings + demo.held_out_ratings
     truth = GoldScorer().score([Exchange(prompt=one.prompt, response=one.response) for one in every]).objectives
     for name in OBJECTIVES:
         given = np.array([one.values.get(name, np.nan) for one in every])
         there = ~np.isnan(given)
         assert set(given[there]) == {1.0, 2.0, 3.0, 4.0, 5.0}
-        assert there.mean() == pytest.approx(0.85, abs=0.03)
+        assert there.mean() == pytest.approx(0.7, abs=0.03)
         # Noise of 0.6 and a leniency of 0.25 on four units of truth; the ends of the scale pull towards the middle.
         slope = np.polyfit(truth[name][there], given[there], 1)[0]
         assert 3.0 < slope < 4.0

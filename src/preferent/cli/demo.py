@@ -27,8 +27,7 @@ SETTINGS = {
     "max_length": "512",
     "combination.kind": "fixed",
     "combination.weights": ",".join([f"{PREFERRED}=1", *(f"{name}=0" for name in OBJECTIVES)]),
-    "batch.pairs": "8",
-    "evaluate_every": "150",
+    "evaluate_every": "75",
     "threads": "1",
 }
 

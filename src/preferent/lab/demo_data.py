@@ -37,7 +37,7 @@ class DemoSizes:
     pool_prompts: int = 24
     pool_responses: int = 320
     n_raters: int = 6
-    rated: float = 0.8
+    rated: float = 0.5
 
     def __post_init__(self) -> None:
         if not (0.0 <= self.rated <= 1.0 and self.n_raters >= 1):
@@ -74,7 +74,7 @@ POPULATION = Population(skill=12.0, skill_spread=0.3, length_bias=LENGTH_BIAS, l
 # On the raters' scale of 1 to 5. A rating is 1 + 4 times the truth, plus the rater's own leniency, plus noise, rounded.
 LENIENCY_SD, NOISE_SD = 0.25, 0.6
 # Chance that a rater leaves an objective out.
-MISSING = 0.15
+MISSING = 0.3
 
 
 def make_demo_data(seed: int, sizes: DemoSizes | None = None, population: Population = POPULATION) -> DemoData:
