@@ -94,7 +94,7 @@ def front_of(
     heads_RK, ratings_RK: of each response, NaN where it was not rated. Both are standardised here, over the responses that count. An
     objective that nobody rated, being only ever compared, has no part in it.
     """
-    rated_K = np.asarray(~np.isnan(ratings_RK)).any(axis=0)
+    rated_K = np.asarray((~np.isnan(ratings_RK)).any(axis=0))
     names = [name for name, rated in zip(names, rated_K.tolist(), strict=True) if rated]
     heads_RK, ratings_RK = heads_RK[:, rated_K], ratings_RK[:, rated_K]
     full_R = np.asarray(~np.isnan(ratings_RK).any(axis=1))
