@@ -201,6 +201,15 @@ def test_the_report_shows_all_of_it(tmp_path) -> None:
     assert set(study.to_dict()["heads"]) == {"one", "two"}
 
 
+def test_an_objective_that_was_only_compared_is_printed_by_its_accuracy() -> None:
+    pair = {"prompt": user("p"), "response_a": "2 1", "response_b": "1 2", "p_a": 1.0}
+    records = [*ratings(6, noise=0.0), Preference(**pair, objective="two"), Preference(**{**pair, "prompt": user("q")}, objective="two")]
+    rated = [row.model_copy(update={"values": {"one": row.values["one"]}}) if isinstance(row, Rating) else row for row in records]
+    line = next(line for line in render(study_objectives(Heads(), rated)).splitlines() if line.strip().startswith("two"))
+    assert "accuracy" in line
+    assert "nan" not in line
+
+
 def test_numbers_do_not_depend_on_the_order_of_the_records() -> None:
     records = ratings(15, noise=0.3)
     one, other = study_objectives(Heads(), records), study_objectives(Heads(), records[::-1])

@@ -211,9 +211,10 @@ def render(study: ObjectiveStudy) -> str:
     width = max(len(name) for name in study.names)
     lines = [f"Objectives, on {study.n_responses:,} held-out responses to {study.n_prompts:,} prompts (Spearman, 95 % over prompts)"]
     for head in study.heads:
+        # What was never rated has nothing to stand beside.
         others = ", ".join(f"{name} {estimate.value:.3f}" for name, estimate in head.beside.items())
-        rated = f"with ratings {head.with_ratings}" if head.with_ratings.n else f"accuracy {head.accuracy}"
-        lines.append(f"  {head.name:<{width}}  {rated}; beside: {others}; with length {head.with_length}")
+        said = f"with ratings {head.with_ratings}; beside: {others}" if head.with_ratings.n else f"accuracy {head.accuracy}"
+        lines.append(f"  {head.name:<{width}}  {said}; with length {head.with_length}")
     if study.front is not None:
         lines.append(f"  hypervolume of the front {study.front.hypervolume}, of the ratings themselves {study.front.oracle:.3g}")
     return "\n".join(lines)
