@@ -125,6 +125,22 @@ def test_a_tokenizer_that_drops_line_breaks_gets_its_separator_token() -> None:
     assert window.reads == (len(window.ids) - 2, len(window.ids) - 1)
 
 
+def test_a_tokenizer_that_drops_line_breaks_and_has_a_mask_is_read_at_masks(decoder_tokenizer: Any) -> None:
+    """What an encoder fills in from around; a tokenizer that keeps line breaks gets a blank line whatever else it has."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "[SEP]": 2, "[MASK]": 3, "stone": 4}, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "sep_token": "[SEP]", "mask_token": "[MASK]"}
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **names)
+    assert default_separator(tokenizer) == "[MASK]"
+    prepare_template(tokenizer)
+    (window,) = tokenize_steps(tokenizer, [(user("stone"), ("stone stone", ""))], RenderSpec(max_length=100), "[MASK]")[0].windows
+    assert list(window.ids[-4:]) == [4, 4, 3, 3]
+    assert default_separator(decoder_tokenizer) == "\n\n"
+
+
 def test_a_separator_without_a_token_is_refused(backbone_folder: Callable[[str], Path]) -> None:
     with pytest.raises(ConfigError, match=r"steps\.separator ''"):
         StepRewardModel.create(str(backbone_folder("llama")), separator="")

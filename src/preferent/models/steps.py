@@ -71,7 +71,7 @@ class StepRewardModel(RewardModel):
     ) -> StepRewardModel:
         """A fresh step model on `base`: an alias (`minilm`, `tiny`), a folder, or a hub id.
 
-        separator: the text that ends every step; None: a blank line, or the separator token where the tokenizer drops line breaks. Raises
+        separator: the text that ends every step; None: a blank line, or the mask token where the tokenizer drops line breaks. Raises
         ModelError, ConfigError.
         """
         backbone = load_backbone(base, texts=texts, seed=seed, trust_remote_code=trust_remote_code, kind="step")

@@ -47,18 +47,26 @@ class StepTokens:
 
 
 def default_separator(tokenizer: Any) -> str:
-    """A blank line, or the separator token where a tokenizer makes nothing of white space. Raises ConfigError where it has none."""
+    """A blank line, or where a tokenizer makes nothing of white space its mask token, or its separator token. Raises ConfigError where
+    it has neither.
+
+    An encoder has learned to fill a mask from what stands around it, and to look away to a separator when there is nothing to look at: read
+    at masks, step models learn from fewer solutions (design/step-models.md).
+    """
     if _ids(tokenizer, [LINES])[0]:
         return LINES
-    if tokenizer.sep_token:
-        return tokenizer.sep_token
-    raise ConfigError("this tokenizer drops line breaks and has no separator token", hint="state steps.separator, a text that it keeps")
+    found = tokenizer.mask_token or tokenizer.sep_token
+    if found:
+        return found
+    raise ConfigError(
+        "this tokenizer drops line breaks and has no mask or separator token", hint="state steps.separator, a text that it keeps"
+    )
 
 
 def check_separator(tokenizer: Any, separator: str) -> None:
     """Raise ConfigError for a separator that leaves no token behind: an empty step would end where the one before it does."""
     if not _ids(tokenizer, [separator])[0]:
-        raise ConfigError(f"steps.separator {separator!r} is no token for this tokenizer", hint="state a text that it keeps, as [SEP]")
+        raise ConfigError(f"steps.separator {separator!r} is no token for this tokenizer", hint="state a text that it keeps, as [MASK]")
 
 
 def tokenize_steps(tokenizer: Any, solutions: Sequence[tuple[Prompt, Sequence[str]]], spec: RenderSpec, separator: str) -> list[StepTokens]:
