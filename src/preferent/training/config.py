@@ -219,7 +219,7 @@ class Counterfactual(Settings):
 
 class Steps(Settings):
     separator: str | None = Field(
-        default=None, min_length=1, description="text that ends every step; none: a blank line, or [SEP] where a tokenizer drops those"
+        default=None, min_length=1, description="text that ends every step; none: a blank line, or [MASK] where a tokenizer drops those"
     )
     split: Literal["auto", "blank_lines", "lines"] = Field(
         default="auto", description="what makes steps of a text; auto: its blank lines, or its lines where it has none"
