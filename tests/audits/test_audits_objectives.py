@@ -57,7 +57,7 @@ def test_hypervolume_is_the_share_of_random_points_that_are_dominated(k: int, n:
     rng = np.random.default_rng(seed)
     points = rng.random((n, k))
     shots = rng.random((20_000, k))
-    share = (shots[:, None, :] <= points[None, :, :]).all(-1).any(1).mean()
+    share = (shots[:, None, :] <= points[None, :, :]).all(-1).any(-1).mean()
     assert hypervolume(points, np.zeros(k)) == pytest.approx(share, abs=0.02)
     # A dominated point, and the order, change nothing.
     more = np.concatenate([points[::-1], points[:1] * 0.5])
