@@ -41,8 +41,8 @@ from preferent.training.run import train
 
 MAX_CHARACTERS = 1400
 # Most solutions of a data set to choose on and to measure on; and of those to choose on, how many the run itself looks at.
-VALIDATION, TEST, WATCHED = 400, 1000, 60
-SHARES = {"prmbench": 0.35, "mr_ben": 0.2, "gsm8k corrupted": 0.45}
+VALIDATION, TEST, WATCHED = 300, 900, 60
+SHARES = {"prmbench": 0.4, "mr_ben": 0.2, "gsm8k corrupted": 0.4}
 
 
 class Talk(Observer):
@@ -118,6 +118,7 @@ def real(given: argparse.Namespace) -> dict[str, Any]:
         "learning_rate": given.rate,
         "batch.pairs": given.pairs,
         "precision": given.precision,
+        **({"steps.separator": given.separator} if given.separator else {}),
         "evaluate_every": "10000",
         "threads": "1",
     }
@@ -127,7 +128,7 @@ def real(given: argparse.Namespace) -> dict[str, Any]:
     trained = cpu_seconds() - started
     print(f"trained: {result.steps} steps, {trained:.0f} CPU s, {time.time() - clock:.0f} s; {folder}", flush=True)
     model = StepRewardModel.load(folder)
-    asked = {"tokens": given.tokens, "rate": given.rate, "pairs": given.pairs, "precision": given.precision}
+    asked = {"tokens": given.tokens, "rate": given.rate, "separator": given.separator, "pairs": given.pairs, "precision": given.precision}
     answer: dict[str, Any] = {**asked, "solutions": len(training), "cpu_seconds": trained, "counts": counts, "data": {}}
     for name in data:
         scores = [scored(model, part) for part in (validation[name], test[name])]
@@ -195,7 +196,8 @@ def main() -> None:
     parser.add_argument("--shared", default=str(Path(__file__).parents[1] / "../shared/data"))
     parser.add_argument("--out", default="bench-out")
     parser.add_argument("--base", default="minilm")
-    parser.add_argument("--rate", default="3e-4")
+    parser.add_argument("--rate", default="1.2e-4")
+    parser.add_argument("--separator", help="text that ends every step and is read; default: as `preferent train` chooses it")
     parser.add_argument("--pairs", default="8", help="solutions in a step of the optimiser")
     parser.add_argument("--precision", default="auto", help="bf16: about twice as fast on CPUs that multiply in it")
     parser.add_argument("--repeats", type=int, default=30)
