@@ -151,7 +151,7 @@ def _numbers(page: StepPage) -> list[Part]:
     )
     chosen: list[tuple[str, Any]] = [
         ("threshold of the scorer", number(found.threshold.value)),
-        ("F1 where the threshold was chosen", number(found.threshold.f1)),
+        ("F1 where the threshold was chosen", "not kept" if np.isnan(found.threshold.f1) else number(found.threshold.f1)),
         ("aggregation of the checkpoint", page.aggregation or "none chosen"),
         ("best constant", f"no error with chance {number(found.constant.share_right)}, else step {found.constant.place + 1}"),
         ("best length rule for F1", _rule(found)),

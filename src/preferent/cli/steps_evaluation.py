@@ -22,6 +22,8 @@ from preferent.data.steps_split import problem_groups, split_by_problem
 if TYPE_CHECKING:
     from preferent.models.steps import StepRewardModel
 
+NAMES = {"constant": "constant", "length": "length rule"}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Measured:
@@ -54,7 +56,7 @@ class StepFindings:
     def render(self) -> str:
         """Text for a terminal."""
         beats = self.evaluation.beats
-        words = ", ".join(f"{'beats' if better else 'does not beat'} the best {name}" for name, better in beats.items())
+        words = ", ".join(f"{'beats' if better else 'does not beat'} the best {NAMES[name]}" for name, better in beats.items())
         lines = [
             f"{self.scorer}: {self.n_solutions} solutions of {self.n_problems} problems; 95 % intervals over problems",
             self.evaluation.render(),
