@@ -41,7 +41,7 @@ PARTS = ("heads", "gate", "length", "cost", "summeval")
 TINY = {"base": "tiny", "max_length": "512", "learning_rate": "1e-3", "threads": "1"}
 # Prompts and epochs. New prompts to the end rather than few prompts often: what takes finding in the prompt is learned late, and only
 # from many of them.
-SIZES = {"heads": (3000, "1"), "gate": (500, "6"), "length": (1000, "1")}
+SIZES = {"heads": (8000, "1"), "gate": (500, "6"), "length": (1000, "1")}
 HEADS = {"learning_rate": "2e-3", "batch.pairs": "8"}
 # Four summaries of an article in a group: a step of 16 that is all one article learns the article.
 MINILM = {
