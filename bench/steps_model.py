@@ -114,7 +114,7 @@ def real(given: argparse.Namespace) -> dict[str, Any]:
     together = [record for records in validation.values() for record in records[:WATCHED]]
     settings = {
         "base": given.base,
-        "epochs": "1",
+        "epochs": given.epochs,
         "learning_rate": given.rate,
         "batch.pairs": given.pairs,
         "precision": given.precision,
@@ -128,7 +128,14 @@ def real(given: argparse.Namespace) -> dict[str, Any]:
     trained = cpu_seconds() - started
     print(f"trained: {result.steps} steps, {trained:.0f} CPU s, {time.time() - clock:.0f} s; {folder}", flush=True)
     model = StepRewardModel.load(folder)
-    asked = {"tokens": given.tokens, "rate": given.rate, "separator": given.separator, "pairs": given.pairs, "precision": given.precision}
+    asked = {
+        "tokens": given.tokens,
+        "epochs": given.epochs,
+        "rate": given.rate,
+        "separator": given.separator,
+        "pairs": given.pairs,
+        "precision": given.precision,
+    }
     answer: dict[str, Any] = {**asked, "solutions": len(training), "cpu_seconds": trained, "counts": counts, "data": {}}
     for name in data:
         scores = [scored(model, part) for part in (validation[name], test[name])]
@@ -199,6 +206,7 @@ def main() -> None:
     parser.add_argument("--rate", default="1.2e-4")
     parser.add_argument("--separator", help="text that ends every step and is read; default: as `preferent train` chooses it")
     parser.add_argument("--pairs", default="8", help="solutions in a step of the optimiser")
+    parser.add_argument("--epochs", default="1", help="passes over these tokens")
     parser.add_argument("--precision", default="auto", help="bf16: about twice as fast on CPUs that multiply in it")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
