@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from preferent.audits.battery import score_once
 from preferent.audits.battery_settings import BatterySettings
-from preferent.audits.blind_spots import Detection, Planted, _test, judge_errors, plan_errors
+from preferent.audits.blind_spots import Detection, detection_rate, judge_errors, plan_errors
 from preferent.audits.edits.errors import KINDS
 from preferent.audits.probe import AuditData, audit_data, built_in_probes
 from preferent.core.records import Exchange, Preference, user
@@ -102,12 +101,7 @@ def test_too_few_places_to_plant_is_unknown():
 def test_a_prompt_with_many_errors_counts_as_one_at_worst():
     """Three errors in each of 40 prompts are 120 errors and an effective number of 120^2 / (40 * 9) = 40: the interval is that of 40."""
 
-    def texts(i: int, response: str) -> Exchange:
-        return Exchange(prompt=user(str(i)), response=response)
-
-    errors: Sequence[Planted] = [Planted(i, texts(i, "r"), texts(i, f"w{k}")) for i in range(40) for k in range(3)]
-    rewards = {side: float(side.response == "r") for error in errors for side in (error.right, error.wrong)}
-    rate, _, n_prompts = _test(errors, rewards, BatterySettings())
+    rate, _, n_prompts = detection_rate([1.0] * 120, [i for i in range(40) for _ in range(3)], BatterySettings())
     assert n_prompts == 40
     # Wilson at 40 of 40: low = 1 / (1 + z^2/40) = 1/1.0960.
     assert rate.low == pytest.approx(1 / (1 + 1.959964**2 / 40), abs=1e-6)
