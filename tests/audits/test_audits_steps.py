@@ -67,6 +67,17 @@ def test_f1_is_0_where_both_accuracies_are_and_has_no_value_without_both_kinds()
         first_error_f1([0, 1], [0], [0], rng=rng())
 
 
+def test_an_accuracy_of_exactly_0_leaves_f1_an_interval():
+    """None of 20 errors is named and every right solution is: the first is below 1 - 0.025^(1/20) = 0.1684, F1 below 2 x .1684 / 1.1684."""
+    truth = np.array([0, -1] * 20)
+    found = first_error_f1(np.full(40, -1), truth, np.arange(40), rng=rng())
+    assert (found.f1.value, found.f1.low) == (0.0, 0.0)
+    assert found.f1.high == pytest.approx(2 * 0.16843 / 1.16843, abs=1e-4)
+    everything = first_error_f1(truth, truth, np.arange(40), rng=rng()).f1
+    assert (everything.value, everything.high) == (1.0, 1.0)
+    assert everything.low == pytest.approx(1 - 0.16843, abs=1e-4)
+
+
 def test_the_interval_resamples_problems_not_solutions():
     """Ten copies of every solution are no more evidence than one."""
     r = rng(1)

@@ -80,15 +80,16 @@ def first_error_f1(
     with np.errstate(invalid="ignore"):
         error, right = (float(value) for value in sums_C2.sum(0) / mass_C2.sum(0))
     touched_2 = [int(np.count_nonzero(mass_C2[:, k])) for k in range(2)]
-    return FirstError(
-        share_interval(error, draws_R2[:, 0], n_error, touched_2[0]) if n_error else no_estimate("no solution with an error"),
-        share_interval(right, draws_R2[:, 1], n_right, touched_2[1]) if n_right else no_estimate("no solution without an error"),
-        interval(harmonic(error, right), harmonics(draws_R2), len(true_N), n_clusters)
-        if n_error and n_right
-        else no_estimate("needs solutions with an error and without", len(true_N)),
-        n_error,
-        n_right,
-    )
+    on_error = share_interval(error, draws_R2[:, 0], n_error, touched_2[0]) if n_error else no_estimate("no solution with an error")
+    on_right = share_interval(right, draws_R2[:, 1], n_right, touched_2[1]) if n_right else no_estimate("no solution without an error")
+    if not (n_error and n_right):
+        return FirstError(on_error, on_right, no_estimate("needs solutions with an error and without", len(true_N)), n_error, n_right)
+    f1 = interval(harmonic(error, right), harmonics(draws_R2), len(true_N), n_clusters)
+    if f1.low == f1.high:
+        # An accuracy of exactly 0 or 1 has no spread to resample, and is not known exactly for that.
+        bounds = (harmonic(on_error.low, on_right.low), harmonic(on_error.high, on_right.high))
+        f1 = Estimate(f1.value, *bounds, f1.n, "harmonic mean of both accuracies' bounds")
+    return FirstError(on_error, on_right, f1, n_error, n_right)
 
 
 def subset_mean(subsets: Sequence[FirstError]) -> float:
