@@ -1,16 +1,16 @@
 """PPE, Preference Proxy Evaluations (Frick et al. 2024, arXiv 2410.14872, ICLR 2025; data sets lmarena-ai/PPE-*).
 
-Two kinds of rows, of which we compute what needs rewards alone:
+Two kinds of rows:
 
 - human preference (PPE-Human-Preference-V1): accuracy over the pairs that the person did not call a tie, a tie of rewards being wrong;
+  where rows say which models wrote the replies (model_a, model_b), how well the scorer ranks the models (`ppe_ranking`);
 - correctness (PPE-<benchmark>-Best-of-K: one prompt, K sampled answers, each right or wrong): accuracy over the published pairs of a
   right and a wrong answer (`sampled_conflict_pairs`; every such pair where a row has none), the curve of the mean correctness of the
   answer with the highest reward among k, its maximum, its value at all K, and its mean squared distance from the best possible curve;
   and the area under the ROC curve, ties counting one half. Every correctness number is the plain mean over the benchmarks.
 
 The curve is the mean over all subsets of k answers, without drawing any; answers with equal rewards share their chance. Their code was
-not at hand: the ROC area is given within prompts and pooled over prompts, and the distance is over k = 1, 2, 4, ... K. Their human
-metrics that rank models (Spearman, separability, agreement) need fitted model strengths and are not computed here.
+not at hand: the ROC area is given within prompts and pooled over prompts, and the distance is over k = 1, 2, 4, ... K.
 
 Legend: N rows, K answers, D benchmarks.
 """
@@ -25,6 +25,7 @@ import numpy as np
 
 from preferent.audits.benchmarks import items as read
 from preferent.audits.benchmarks.items import Item, Rows
+from preferent.audits.benchmarks.ppe_ranking import ModelPairs, ranking_metrics
 from preferent.audits.benchmarks.result import Bootstrap, Means, Result, estimate, plain, within
 from preferent.audits.resample import ranks
 from preferent.core.best_of_n import expected_best
@@ -55,7 +56,7 @@ def _human(row: Mapping[str, Any], where: str) -> Item:
     winner = read.one_of(read.key(row, where, "winner"), (*WINNERS, *TIES), where, "winner")
     sides = tuple(read.text(read.key(row, where, name), where, name) for name in ("response_1", "response_2"))
     asked = read.prompt(read.key(row, where, "prompt"), where)
-    about = {"winner": WINNERS.get(winner)}
+    about = {"winner": WINNERS.get(winner), "models": (row.get("model_a"), row.get("model_b"))}
     return Item(read.identity(row, where, "question_id", "id"), where, HUMAN, asked, sides, 1, about)
 
 
@@ -116,7 +117,7 @@ def score(items: Sequence[Item], rewards: Sequence[Floats], boot: Bootstrap, *, 
     if (subset_N == HUMAN).any():
         columns["human accuracy"] = _human_hits(items, rewards)
         undecided = sum(item.subset == HUMAN and item.meta["winner"] is None for item in items)
-        notes.append(f"{undecided:,} pairs that the person called a tie are left out")
+        notes.append(f"{undecided:,} pairs that the person called a tie are left out of accuracy")
     tops = {name: min(len(item.responses) for item in items if item.subset == name) for name in present}
     for name in present:
         columns |= _benchmark_columns(name, tops[name], items, rewards)
@@ -125,6 +126,10 @@ def score(items: Sequence[Item], rewards: Sequence[Floats], boot: Bootstrap, *, 
         return _combined(means, present, tops)
 
     numbers = estimate(columns, [item.prompt for item in items], combine, boot)
+    ranked = _model_pairs(items, rewards)
+    if ranked is not None:
+        numbers |= {f"models: {name}": value for name, value in ranking_metrics(ranked, boot).items()}
+        notes.append(f"{len(ranked.names)} models are ranked by {len(ranked.a_N):,} pairs, ties as half a win each")
     pooled = {f"{name} ROC area pooled": _pooled(name, items, rewards) for name in present}
     if pooled:
         notes.append("ROC area pooled over prompts: " + ", ".join(f"{name.split(' ROC')[0]} {value:.3f}" for name, value in pooled.items()))
@@ -152,6 +157,24 @@ def _human_hits(items: Sequence[Item], rewards: Sequence[Floats]) -> Floats:
         winner = item.meta.get("winner") if item.subset == HUMAN else None
         hits.append(np.nan if winner is None else float(reward_K[winner] > reward_K[1 - winner]))
     return np.array(hits)
+
+
+def _model_pairs(items: Sequence[Item], rewards: Sequence[Floats]) -> ModelPairs | None:
+    """The human pairs whose models are named, ties included; None where there are none."""
+    found = []
+    for item, reward_K in zip(items, rewards, strict=True):
+        models = item.meta.get("models", (None, None))
+        if item.subset == HUMAN and all(isinstance(name, str) for name in models) and models[0] != models[1]:
+            winner = item.meta["winner"]
+            people = 0.5 if winner is None else 1.0 - winner
+            found.append((*models, people, (float(np.sign(reward_K[0] - reward_K[1])) + 1) / 2, item.prompt))
+    if not found:
+        return None
+    names = sorted({name for row in found for name in row[:2]})
+    place = {name: k for k, name in enumerate(names)}
+    a, b, people, scorer, prompts = zip(*found, strict=True)
+    codes = [np.array([place[name] for name in side], dtype=np.int64) for side in (a, b)]
+    return ModelPairs(names, codes[0], codes[1], np.array(people), np.array(scorer), prompts)
 
 
 def _benchmark_columns(name: str, top: int, items: Sequence[Item], rewards: Sequence[Floats]) -> dict[str, Floats]:
