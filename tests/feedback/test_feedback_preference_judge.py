@@ -133,6 +133,23 @@ def test_the_audit_of_an_endpoint(server: Server, tmp_path: Path) -> None:
     assert re.search(r"(\d+) of \1 answers named no side", run(*words).stderr)
 
 
+def test_judgments_of_a_file_are_what_the_votes_commands_read(server: Server, tmp_path: Path) -> None:
+    rows = [{"id": f"c{k}", "prompt": "p", "response_a": "x" * (100 * (k % 2)) + "x", "response_b": "y" * 50} for k in range(6)]
+    (tmp_path / "c.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "rules.txt").write_text("Prefer the longer one.")
+    words = ["judge", tmp_path / "c.jsonl", "--endpoint", server.url, "--model", "m", "--constitution", tmp_path / "rules.txt"]
+    told = json.loads(run(*words, "-o", tmp_path / "j.jsonl", "--json").stdout)
+    assert told["judgments"] == 6
+    assert told["choices"] == {"a": 3, "b": 3}
+    assert len(server.asked) == 12
+    assert all("Prefer the longer one." in body["messages"][0]["content"] for body in server.asked)
+    run("aggregate", tmp_path / "j.jsonl", "-o", tmp_path / "soft.jsonl", "--model", "majority")
+    p_a = [json.loads(line)["p_a"] for line in (tmp_path / "soft.jsonl").read_text().splitlines()]
+    assert p_a == [0.0, 1.0] * 3
+    assert "6 judgments (3 a, 3 b)" in run(*words, "-o", tmp_path / "k.jsonl", "--annotator", "me").stderr
+    assert json.loads((tmp_path / "k.jsonl").read_text().splitlines()[0])["annotator_id"] == "me"
+
+
 CODE = """
 def judge(comparisons):
     return [0.9 if len(c.response_a) > len(c.response_b) else 0.1 for c in comparisons]

@@ -29,6 +29,7 @@ COMMANDS = {
     "next": "Choose what to ask next, of whom, and say how many votes a pair still needs.",
     "check": "Pass a file of preferences or step labels through the data gate and print its ledger.",
     "triage": "Which labels to ask people about again: those that reward models did not expect.",
+    "judge": "Have a language model judge comparisons by a constitution, as annotators would.",
     "label-steps": "Label the steps of solutions by rollouts, binary search, a judge, or two of them.",
     "augment": "Make training rows that teach what not to look at: off-prompt, ties, the audit's edits.",
     "train": "Train a reward model on preferences.",

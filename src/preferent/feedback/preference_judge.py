@@ -12,6 +12,7 @@ import re
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
@@ -25,6 +26,15 @@ COMPARE = (
 )
 _VERDICT = re.compile(r"better:?[\s*]*(?:response\s+)?\**\s*\(?(A|B|tie)\b", re.IGNORECASE)
 _VALUE = {"a": 1.0, "b": 0.0, "tie": 0.5}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """p_a: P(response_a is the better one). texts: the judge's own words. unread: texts that named no side, each taken for a tie."""
+
+    p_a: float
+    texts: tuple[str, ...] = ()
+    unread: int = 0
 
 
 class EndpointJudge:
@@ -45,16 +55,18 @@ class EndpointJudge:
     def prefer(self, comparisons: Sequence[Comparison]) -> Floats:
         """P(response_a is the better one), in the order given. Raises EndpointError, MissingExtraError."""
         with ThreadPoolExecutor(self._workers) as pool:
-            return np.array(list(pool.map(self._one, comparisons)), dtype=np.float64)
+            return np.array([answer.p_a for answer in pool.map(self.answer, comparisons)], dtype=np.float64)
 
-    def _one(self, comparison: Comparison) -> float:
+    def answer(self, comparison: Comparison) -> Answer:
+        """What it says of one comparison, in its words. Raises EndpointError, MissingExtraError."""
         temperature = 0.0 if self._n == 1 else None
         texts = self._endpoint.chat(self._messages(comparison), n=self._n, temperature=temperature)
         values = [preferred_side(text) for text in texts]
+        unread = sum(value is None for value in values)
         with self._lock:
             self.n_answers += len(values)
-            self.n_unread += sum(value is None for value in values)
-        return float(np.mean([0.5 if value is None else value for value in values]))
+            self.n_unread += unread
+        return Answer(float(np.mean([0.5 if value is None else value for value in values])), tuple(texts), unread)
 
     def _messages(self, comparison: Comparison) -> list[dict[str, str]]:
         turns = comparison.prompt
