@@ -9,7 +9,7 @@ from preferent.audits.audit_subject import Memo
 from preferent.audits.probe import AuditData
 from preferent.cli.output import talk
 
-TIMED = 16
+WARM, TIMED = 16, 64
 
 
 def audit_texts(source: str | None, *, split: str, data_format: Any, strict: bool, prompts: int, seed: int) -> tuple[AuditData, Any]:
@@ -28,10 +28,10 @@ def audit_texts(source: str | None, *, split: str, data_format: Any, strict: boo
 
 
 def say_how_long(memo: Memo, data: AuditData, total: int) -> None:
-    """Score the first few texts, which the audit needs anyway, and say what all of them will take."""
-    sample = data.exchanges[: 2 * TIMED]
-    memo.score(sample[:TIMED])  # the first call also warms up
-    rest = sample[TIMED:] or sample
+    """Score a few texts from all over the data, which the audit needs anyway, and say what all of them will take."""
+    sample = data.exchanges[:: max(1, len(data.exchanges) // (WARM + TIMED))][: WARM + TIMED]
+    memo.score(sample[:WARM])  # the first call also warms up
+    rest = sample[WARM:] or sample
     began, before = time.perf_counter(), memo.n_scored
     memo.score(rest)
     done = memo.n_scored - before
