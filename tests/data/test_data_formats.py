@@ -323,6 +323,10 @@ def test_a_greeting_may_begin_like_its_prompt(tmp_path: Path):
     [
         ({"comparison_id": "c", "annotator_id": "x", "choice": "a", "source": "s"}, "that is a judgment, which `preferent agree`"),
         ({"item": "c", "annotator": "x", "label": "No"}, "that is a judgment"),
+        (
+            {"comparison_id": "c", "annotator_id": "x", "choice": "a", "prompt": "p", "response_a": "a", "response_b": "b"},
+            "that is a judgment",
+        ),
         ({"problem": "p", "steps": ["a"], "first_error": -1}, "that is a solution in steps"),
     ],
 )

@@ -61,16 +61,21 @@ def detect(row: Row) -> Shape:
     Raises Refused with the keys found and the shapes that exist.
     """
     shape = _shape_of_keys(tuple(row))
-    if shape is None:
+    # A judgment may carry its texts, which alone look like a preference without its p_a.
+    if shape is None or (shape == "native" and "p_a" not in row and _is_judgment(row)):
         raise Refused(Reason.UNKNOWN_SHAPE, f"the row has {listed(list(row)[:12])}; {_elsewhere(row)}")
     if shape == "chosen_rejected" and "prompt" not in row and hh_rlhf.is_transcript(row["chosen"]):
         return "hh_rlhf"
     return shape
 
 
+def _is_judgment(row: Row) -> bool:
+    return any(keys <= row.keys() for keys in _JUDGMENT)
+
+
 def _elsewhere(row: Row) -> str:
     """What reads a row that is no preference, or the shapes of preferences."""
-    if any(keys <= row.keys() for keys in _JUDGMENT):
+    if _is_judgment(row):
         return "that is a judgment, which `preferent agree`, `aggregate`, `annotators`, `next` and `train` read"
     if step_shape(row) is not None:
         return "that is a solution in steps, which `preferent check`, `train`, `evaluate` and `label-steps` read"
