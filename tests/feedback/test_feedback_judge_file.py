@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from preferent.annotators.table_read import read_votes
-from preferent.core.errors import DataError, ExistsError
+from preferent.core.errors import ConfigError, DataError, ExistsError
 from preferent.core.records import Comparison
 from preferent.feedback.judge_file import JudgeOptions, judge_file
 from preferent.feedback.preference_judge import Answer
@@ -53,6 +54,15 @@ def test_judgments_are_what_the_judge_says_over_both_orders(tmp_path: Path) -> N
     table = read_votes(out)
     assert (table.n_items, table.n_annotators) == (12, 1)
     assert not out.with_name("j.jsonl.partial").exists()
+
+
+def test_a_packed_output_is_packed_and_a_table_is_refused(tmp_path: Path) -> None:
+    source = write(tmp_path / "c.jsonl", rows())
+    judge_file(source, tmp_path / "j.jsonl.gz", by(longer), OPTIONS)
+    assert len(gzip.decompress((tmp_path / "j.jsonl.gz").read_bytes()).splitlines()) == 12
+    assert read_votes(tmp_path / "j.jsonl.gz").n_items == 12
+    with pytest.raises(ConfigError, match="JSON lines"):
+        judge_file(source, tmp_path / "j.parquet", by(longer), OPTIONS)
 
 
 def test_a_winner_that_changes_with_the_order_is_a_tie(tmp_path: Path) -> None:

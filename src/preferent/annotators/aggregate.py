@@ -1,8 +1,6 @@
 """Every aggregation by its name: from votes to what is preferred, how surely, and who to believe.
 
-from preferent import aggregate, read_votes
-result = aggregate(read_votes("votes.jsonl"))     # `auto`
-p_a, low, high = result.p_a()                                     # one per comparison of result.items
+`aggregate(read_votes("votes.jsonl")).p_a()` is (p_a, low, high), one of each per comparison of `result.items`.
 """
 
 from __future__ import annotations

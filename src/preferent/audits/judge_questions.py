@@ -168,7 +168,8 @@ def labels(subject: JudgeSubject) -> Answer:
     findings = [
         Finding("labels", "accuracy", accuracy, "a coin (0.5)", verdict, says, PER_SHARE * max(0.0, 0.75 - accuracy.value), None, worst),
         Finding(
-            "labels", "beats the longer side", beyond, "0", "finding" if beyond.high < 0 else "clear",
+            "labels", "beats the longer side", beyond, "0", 
+            "unknown" if np.isnan(beyond.high) else "finding" if beyond.high < 0 else "clear",
             f"Accuracy minus that of the rule 'the longer side wins': {beyond}.", PER_SHARE * max(0.0, -beyond.value), None, worst,
         ),
     ]  # fmt: skip

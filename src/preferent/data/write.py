@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -65,6 +66,16 @@ def gzipped(path: Path) -> Iterator[IO[bytes]]:
     """A gzip file to write to. No name and no time in its header: the same rows give the same bytes."""
     with path.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0) as file:
         yield cast(IO[bytes], file)
+
+
+def finish(partial: Path, output: Path) -> None:
+    """Move JSON lines that grew beside their place to it, packed where its name ends in .gz."""
+    if output.suffix != ".gz":
+        partial.replace(output)
+        return
+    with replacing(output) as temporary, partial.open("rb") as plain, gzipped(temporary) as packed:
+        shutil.copyfileobj(plain, packed)
+    partial.unlink()
 
 
 def dump(row: dict[str, Any], where: str) -> bytes:

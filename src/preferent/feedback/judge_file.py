@@ -16,12 +16,12 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
-from preferent.core.errors import DataError
+from preferent.core.errors import ConfigError, DataError
 from preferent.core.records import Comparison
 from preferent.data.formats.fields import Refused, need, prompt, text
 from preferent.data.ledger import Refusal
 from preferent.data.lines import as_paths, read_raw
-from preferent.data.write import dump, refuse_overwrite
+from preferent.data.write import dump, finish, refuse_overwrite
 from preferent.feedback.preference_judge import Answer
 
 IDS = ("comparison_id", "id")
@@ -100,6 +100,8 @@ def judge_file(
     """
     if any(Path(name).exists() and output.exists() and output.samefile(name) for name in as_paths(source)):
         raise DataError(f"{output}: is the input", hint="choose another output")
+    if output.suffix == ".parquet":
+        raise ConfigError(f"{output}: judgments are written as JSON lines", hint="name a .jsonl or .jsonl.gz file")
     refuse_overwrite(output, force=options.force)
     partial = output.with_name(output.name + ".partial")
     if options.force:
@@ -120,7 +122,7 @@ def judge_file(
     if not summary.judgments:
         partial.unlink()
         raise DataError(f"{source}: no comparison to judge", hint="rows have comparison_id or id, prompt, response_a and response_b")
-    partial.replace(output)
+    finish(partial, output)
     return summary
 
 

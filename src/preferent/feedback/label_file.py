@@ -7,7 +7,6 @@ after the last whole line, once it has found the same solutions in the input and
 from __future__ import annotations
 
 import json
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +22,7 @@ from preferent.data.ledger import Refusal
 from preferent.data.lines import Source, as_paths
 from preferent.data.steps_read import LocatedSteps, read_steps
 from preferent.data.steps_write import step_row
-from preferent.data.write import dump, gzipped, refuse_overwrite, replacing
+from preferent.data.write import dump, finish, refuse_overwrite
 from preferent.feedback.labellers import Labelled, Labeller
 
 # Where a labelled row keeps how it was labelled.
@@ -141,7 +140,7 @@ def label_file(
     summary.finished = not run.stopped
     summary.refused = tuple(str(refusal) for refusal in refused)
     if summary.finished:
-        _finish(partial, output)
+        finish(partial, output)
     return summary
 
 
@@ -194,15 +193,6 @@ class _Run:
         if self._left is not None:
             self._left += self.labeller.most_calls(record) - found.calls
         return record, found
-
-
-def _finish(partial: Path, output: Path) -> None:
-    if output.suffix != ".gz":
-        partial.replace(output)
-        return
-    with replacing(output) as temporary, partial.open("rb") as plain, gzipped(temporary) as packed:
-        shutil.copyfileobj(plain, packed)
-    partial.unlink()
 
 
 def _solutions(source: Source, format: StepFormat, refused: list[Refusal]) -> Iterator[StepLabels]:
