@@ -217,3 +217,8 @@ def test_a_judge_is_asked_about_every_pair_anew_only_if_it_is_new() -> None:
     assert len(judge.asked) == 4
     np.testing.assert_allclose(again.left_K, 1 - first.left_K)
     np.testing.assert_allclose(again.lean_K, first.lean_K)
+
+
+def test_one_prompt_gives_no_verdict_against_the_labels() -> None:
+    data = audit_data([Preference(prompt=user("q"), response_a="good answer", response_b=f"bad {k}", p_a=1.0) for k in range(4)])
+    assert {line.verdict for line in ask(Judge(len), "labels", data=data).findings} == {"unknown"}

@@ -158,8 +158,11 @@ def test_rows_that_are_no_comparison_are_named(tmp_path: Path) -> None:
     assert "response_b" in summary.refused[0]
     with pytest.raises(DataError, match=r"twice\.jsonl:2: the comparison 'c0' stands at .*:1 too"):
         judge_file(write(tmp_path / "twice.jsonl", [rows()[0], rows()[0]]), tmp_path / "k.jsonl", by(longer), OPTIONS)
-    with pytest.raises(DataError, match="no comparison to judge"):
+    with pytest.raises(DataError, match=r"no comparison to judge\n  .*e\.jsonl:1: missing_keys"):
         judge_file(write(tmp_path / "e.jsonl", [{"a": 1}]), tmp_path / "e.out", by(longer), OPTIONS)
     assert not (tmp_path / "e.out.partial").exists()
+    with pytest.raises(DataError, match="no such file"):
+        judge_file(tmp_path / "nowhere.jsonl", tmp_path / "n.out", by(longer), OPTIONS)
+    assert not (tmp_path / "n.out.partial").exists()
     with pytest.raises(DataError, match="is the input"):
         judge_file(source, source, by(longer), OPTIONS)

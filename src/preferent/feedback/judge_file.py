@@ -111,17 +111,21 @@ def judge_file(
     summary = JudgeSummary(output)
     if partial.exists():
         _resume(partial, comparisons, summary, options)
-    with partial.open("ab") as file:
-        for comparison, row in _judged(comparisons, ask, options):
-            file.write(dump(row, comparison.id))
-            file.flush()
-            summary.count(row)
-            if progress is not None:
-                progress(1)
+    try:
+        with partial.open("ab") as file:
+            for comparison, row in _judged(comparisons, ask, options):
+                file.write(dump(row, comparison.id))
+                file.flush()
+                summary.count(row)
+                if progress is not None:
+                    progress(1)
+    finally:
+        if not summary.judgments:
+            partial.unlink()  # nothing in it to go on from
     summary.refused = tuple(map(str, refused))
     if not summary.judgments:
-        partial.unlink()
-        raise DataError(f"{source}: no comparison to judge", hint="rows have comparison_id or id, prompt, response_a and response_b")
+        found = "".join(f"\n  {refusal}" for refusal in refused[:5])
+        raise DataError(f"{source}: no comparison to judge{found}", hint="rows have comparison_id or id, prompt, response_a and response_b")
     finish(partial, output)
     return summary
 
